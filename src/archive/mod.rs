@@ -1,0 +1,1 @@
+//! Archives: bytes in, named entries out, bounded in every way. The only place that knows zip and rar.

@@ -1,0 +1,180 @@
+//! What was fetched, published, reloaded and verified, per certificate and target; kept in `<state_dir>/ledger.json`.
+//!
+//! The ledger is a memory, not the truth: the truth is on disk (what is live) and on the wire (what is served). A missing or damaged
+//! ledger costs some requests and one `ledger_rebuilt` event, never a certificate.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::config::EventKind;
+use crate::report::{Failure, Fingerprint, Live, Served, SuccessorNote, Valid};
+
+/// The format written by this version. A newer one is refused, with words.
+pub const VERSION: u32 = 1;
+
+/// The whole memory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ledger {
+    /// [`VERSION`].
+    pub version: u32,
+    /// By entry name.
+    pub certificates: BTreeMap<String, CertificateRecord>,
+    /// By target name.
+    pub targets: BTreeMap<String, TargetRecord>,
+    /// By provider name.
+    pub providers: BTreeMap<String, ProviderRecord>,
+    /// What was raised and is not over, by [`crate::report::Event::key`].
+    pub alerts: BTreeMap<String, Raised>,
+    /// The last whole pass.
+    pub last_pass: Option<PassRecord>,
+}
+
+/// How the last whole pass went.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PassRecord {
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub finished: Timestamp,
+    /// Whether nothing failed.
+    pub ok: bool,
+    /// HTTP requests made.
+    pub requests: u64,
+}
+
+/// What is known of one entry.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CertificateRecord {
+    /// Its provider's table.
+    pub provider: String,
+    /// The provider's id of what is live; after an adoption not the configured one.
+    pub id: Option<String>,
+    /// The configured id (or domain) that this record belongs to: another one starts afresh.
+    pub wanted: String,
+    /// Ids this entry had before, newest last.
+    pub former_ids: Vec<String>,
+    /// The provider's flag at the last look.
+    pub valid: Option<Valid>,
+    /// The leaf that was fetched last.
+    pub fetched: Option<Fingerprint>,
+    /// What is live on disk.
+    pub live: Option<Live>,
+    /// SHA-256 of each file of the live generation, by file name.
+    pub hashes: BTreeMap<String, String>,
+    /// What the provider's listing said when it was fetched last: a cheap "did it change".
+    pub seen: Option<String>,
+    /// When the next full check is due although the listing says nothing changed.
+    pub full_check: Option<Timestamp>,
+    /// SHA-256 of the user's own key file when it was last used.
+    pub key_file_hash: Option<String>,
+    /// When it was last looked at with success.
+    pub last_checked: Option<Timestamp>,
+    /// When another generation last went live.
+    pub last_changed: Option<Timestamp>,
+    /// What failed at the last try; `None` when it went well.
+    pub last_error: Option<Failure>,
+    /// Failing passes in a row.
+    pub failures: u32,
+    /// Why the newest fetched one is not live yet.
+    pub held: Option<String>,
+    /// Certificates that a server rejected, or that were rolled back by hand.
+    pub rejected: Vec<Rejection>,
+    /// A renewal seen but not installed.
+    pub successor: Option<SuccessorNote>,
+    /// Candidates that were fetched and cannot be adopted: listing strings -> why.
+    pub unfit: BTreeMap<String, String>,
+    /// By target name.
+    pub targets: BTreeMap<String, Delivery>,
+    /// Hash of each output last written, by path.
+    pub outputs: BTreeMap<String, String>,
+}
+
+/// A certificate that must not go live again by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// Its leaf.
+    pub fingerprint: Fingerprint,
+    /// The provider's id.
+    pub id: Option<String>,
+    /// The server's words, or `rolled back by hand`.
+    pub why: String,
+    /// How often it was tried.
+    pub tries: u32,
+    /// When it may be tried again; `None`: not by itself.
+    pub next_try: Option<Timestamp>,
+}
+
+/// How far one certificate got at one target.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Delivery {
+    /// The leaf on disk when the target was last told.
+    pub published: Option<Fingerprint>,
+    /// The leaf of the last reload (or update in place) that succeeded.
+    pub reloaded: Option<Fingerprint>,
+    /// The leaf that was seen served.
+    pub verified: Option<Fingerprint>,
+    /// What was seen at the last look.
+    pub served: Vec<Served>,
+    /// Pairs of address and name that never served it and were told once.
+    pub never_matched: Vec<String>,
+}
+
+/// What is known of one target.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TargetRecord {
+    /// Fingerprint of its settings: a changed target gets its deploy.
+    pub settings: String,
+    /// Why a deploy is due; `None`: nothing is.
+    pub pending: Option<String>,
+    /// When the last reload began.
+    pub last_reload: Option<Timestamp>,
+    /// What failed at the last try.
+    pub last_error: Option<Failure>,
+    /// Failing tries in a row.
+    pub failures: u32,
+    /// Not before.
+    pub next_try: Option<Timestamp>,
+}
+
+/// What is known of one provider.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProviderRecord {
+    /// Fingerprint of a credential that was rejected; not tried again while it is the same and `next_try` is ahead.
+    pub rejected_credential: Option<String>,
+    /// When the provider may be asked again.
+    pub next_try: Option<Timestamp>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Whether listing is not permitted, and that was said.
+    pub listing_refused: bool,
+}
+
+/// An alert that was raised and is not over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Raised {
+    /// What it is about.
+    pub event: EventKind,
+    /// The entry's name.
+    pub certificate: Option<String>,
+    /// The target's name.
+    pub target: Option<String>,
+    /// The provider's name.
+    pub provider: Option<String>,
+    /// The live leaf when it was raised.
+    pub fingerprint: Option<Fingerprint>,
+    /// The smallest threshold crossed, for `expiring`.
+    pub threshold: Option<u32>,
+    /// When it was first raised.
+    pub since: Timestamp,
+    /// When it was last told.
+    pub last: Timestamp,
+    /// Channels that got it.
+    pub channels: Vec<String>,
+}

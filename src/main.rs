@@ -1,0 +1,2 @@
+//! The binary: see `certsyncd::cli`.
+fn main() {}
