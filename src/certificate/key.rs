@@ -6,7 +6,7 @@
 use pkcs8::der::asn1::{AnyRef, OctetStringRef};
 use pkcs8::der::{Decode, Encode};
 use pkcs8::spki::AlgorithmIdentifierRef;
-use pkcs8::{EncryptedPrivateKeyInfoRef, ObjectIdentifier, PrivateKeyInfoRef};
+use pkcs8::{ObjectIdentifier, PrivateKeyInfoRef};
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls_pki_types::PrivateKeyDer;
 use zeroize::Zeroizing;
@@ -84,15 +84,13 @@ impl Key {
 
 /// What is wrong with an encrypted PKCS#8 key: the scheme, as far as it can be told (RFC 8018, RFC 7292).
 pub(super) fn encrypted(der: &[u8]) -> KeyProblem {
-    let scheme = EncryptedPrivateKeyInfoRef::from_der(der).map(|info| info.encryption_algorithm.oid().to_string());
-    KeyProblem::Encrypted {
-        scheme: match scheme.as_deref() {
-            Ok("1.2.840.113549.1.5.13") => "PKCS#8, PBES2",
-            Ok(oid) if oid.starts_with("1.2.840.113549.1.5.") => "PKCS#8, PBES1",
-            Ok(oid) if oid.starts_with("1.2.840.113549.1.12.") => "PKCS#8, PKCS#12's PBE",
-            _ => "PKCS#8",
-        },
-    }
+    let scheme = match x509::encryption_scheme(der).as_deref() {
+        Some("1.2.840.113549.1.5.13") => "PKCS#8, PBES2",
+        Some(oid) if oid.starts_with("1.2.840.113549.1.5.") => "PKCS#8, PBES1",
+        Some(oid) if oid.starts_with("1.2.840.113549.1.12.") => "PKCS#8, PKCS#12's PBE",
+        _ => "PKCS#8",
+    };
+    KeyProblem::Encrypted { scheme }
 }
 
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
@@ -114,7 +112,7 @@ fn problem(der: &[u8]) -> KeyProblem {
     if der.windows(SM2_CURVE.len()).any(|window| window == SM2_CURVE) {
         return KeyProblem::Sm2;
     }
-    if EncryptedPrivateKeyInfoRef::from_der(der).is_ok() {
+    if x509::encryption_scheme(der).is_some() {
         return encrypted(der);
     }
     match PrivateKeyInfoRef::from_der(der) {

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use jiff::Timestamp;
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use webpki::{ALL_VERIFICATION_ALGS, RawPublicKeyEntity};
-use x509_parser::der_parser::oid::Oid;
+use x509_parser::asn1_rs::{Any, Oid, Tag};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate, X509Name};
 use x509_parser::public_key::PublicKey;
@@ -134,6 +134,16 @@ pub(super) fn algorithm(spki: &SubjectPublicKeyInfo<'_>) -> String {
 /// The algorithm of a public key in DER, for people.
 pub(super) fn algorithm_of(spki: &[u8]) -> String {
     SubjectPublicKeyInfo::from_der(spki).map_or_else(|_| "unknown".to_owned(), |(_, spki)| algorithm(&spki))
+}
+
+/// The algorithm of an encrypted PKCS#8 key (RFC 5958, `EncryptedPrivateKeyInfo`); `None`: it is none.
+pub(super) fn encryption_scheme(der: &[u8]) -> Option<String> {
+    let (_, outer) = Any::from_der(der).ok()?;
+    let (rest, algorithm) = Any::from_der(outer.data).ok()?;
+    let (_, encrypted) = Any::from_der(rest).ok()?;
+    let (_, oid) = Oid::from_der(algorithm.data).ok()?;
+    let sequences = outer.tag() == Tag::Sequence && algorithm.tag() == Tag::Sequence;
+    (sequences && encrypted.tag() == Tag::OctetString).then(|| oid.to_id_string())
 }
 
 fn curve(oid: Option<Oid<'_>>) -> String {
