@@ -2,12 +2,16 @@
 //!
 //! Start at [`Bundle::assemble`]. Fails with [`Error`], which names what did not fit.
 
+mod shown;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::report::Fingerprint;
+
+pub use shown::{KeyKind, Shown};
 
 /// Bytes to look for PEM blocks in (or one DER object), with a name for messages.
 pub struct Piece {
