@@ -38,7 +38,8 @@ impl TemporaryFolder {
     /// A new one in `parent`, for nobody else until [`TemporaryFolder::publish`].
     pub fn new(parent: &Path) -> Result<TemporaryFolder, Error> {
         loop {
-            let make = || tempfile::Builder::new().prefix(TEMPORARY).permissions(Permissions::from_mode(0o700)).tempdir_in(parent);
+            let make =
+                || tempfile::Builder::new().prefix(TEMPORARY).permissions(Permissions::from_mode(0o700)).tempdir_in(parent);
             let folder = step("atomic.folder.create", "create a temporary folder in", parent, make)?;
             // The umask may have taken even our own rights.
             set_mode(folder.path(), 0o700)?;

@@ -99,7 +99,9 @@ fn output_hint(error: &atomic::Error) -> Option<String> {
             "the service may write only its own folders: the drop-in {DROP_IN} gives it the output's folder and, for another owner, the right to change owners"
         )),
         "missing" => Some(format!("create the folder first; inside the service it must also be listed in the drop-in {DROP_IN}")),
-        "unknown_owner" => Some("install the package that brings this user or group first, or change `owner` and `group`".to_owned()),
+        "unknown_owner" => {
+            Some("install the package that brings this user or group first, or change `owner` and `group`".to_owned())
+        }
         "io" => Some(format!(
             "an owner from outside the service's user namespace cannot be set: the drop-in {DROP_IN} says `PrivateUsers=no`"
         )),

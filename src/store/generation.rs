@@ -28,6 +28,7 @@ impl Store {
         let folder = self.generations_of(name)?;
         atomic::create_folder(&folder, FOLDER_MODE)?;
         let files = bundle.files().files;
+        refuse_too_large(&folder, &files)?;
         let generations = self.generations(name)?;
         if let Some(newest) = generations.last().filter(|newest| Some(newest.as_str()) != unlike)
             && let Some(installed) = self.unpublished_twin(name, newest, &files)?
@@ -62,7 +63,9 @@ impl Store {
             let bytes = match folder.read(file, MAX_FILE) {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => return Err(damaged(format!("`{file}` is missing"))),
-                Err(error @ (atomic::Error::Kind { .. } | atomic::Error::TooLarge { .. })) => return Err(damaged(error.to_string())),
+                Err(error @ (atomic::Error::Kind { .. } | atomic::Error::TooLarge { .. })) => {
+                    return Err(damaged(error.to_string()));
+                }
                 Err(error) => return Err(error.into()),
             };
             contents.insert(file, bytes);
@@ -119,6 +122,14 @@ impl Store {
             Ok(_) | Err(Error::Damaged { .. } | Error::NoGeneration { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// What could not be read back is not written.
+fn refuse_too_large(folder: &std::path::Path, files: &Contents) -> Result<(), Error> {
+    match files.iter().find(|(_, bytes)| bytes.len() as u64 > MAX_FILE) {
+        Some((file, _)) => Err(atomic::Error::TooLarge { path: folder.join(file), max: MAX_FILE }.into()),
+        None => Ok(()),
     }
 }
 
@@ -190,7 +201,16 @@ mod tests {
     fn only_our_own_names_are_generations() {
         assert_eq!(sequence("000007-3f2a91bc7d01"), Some(7));
         assert_eq!(sequence("1000000-3f2a91bc7d01"), Some(1_000_000));
-        for other in ["", "7-3f2a91bc7d01", "000007", "000007-3F2A91BC7D01", "000007-3f2a", "+00007-3f2a91bc7d01", "../../etc", "000007-3f2a91bc7d01/.."] {
+        for other in [
+            "",
+            "7-3f2a91bc7d01",
+            "000007",
+            "000007-3F2A91BC7D01",
+            "000007-3f2a",
+            "+00007-3f2a91bc7d01",
+            "../../etc",
+            "000007-3f2a91bc7d01/..",
+        ] {
             assert_eq!(sequence(other), None, "{other}");
         }
     }

@@ -27,7 +27,9 @@ impl Store {
             match self.read(name, &generation) {
                 Ok(installed) => return Ok(Some(installed)),
                 // Pruned while we read, because the link moved on several times: look again.
-                Err(_) if overtaken < MAX_OVERTAKEN && self.live_generation(name)?.as_ref() != Some(&generation) => overtaken += 1,
+                Err(_) if overtaken < MAX_OVERTAKEN && self.live_generation(name)?.as_ref() != Some(&generation) => {
+                    overtaken += 1
+                }
                 Err(Error::NoGeneration { name, generation }) => {
                     return Err(Error::Damaged { name, generation: Some(generation), why: "its folder is missing".to_owned() });
                 }

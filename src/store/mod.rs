@@ -34,16 +34,11 @@ pub use owner::{Became, become_owner};
 pub use repair::Repair;
 
 /// The five files of a generation, with their modes, in the contract's order.
-pub const FILES: [(&str, u32); 5] = [
-    ("cert.pem", 0o644),
-    ("chain.pem", 0o644),
-    ("fullchain.pem", 0o644),
-    ("privkey.pem", 0o600),
-    ("combined.pem", 0o600),
-];
+pub const FILES: [(&str, u32); 5] =
+    [("cert.pem", 0o644), ("chain.pem", 0o644), ("fullchain.pem", 0o644), ("privkey.pem", 0o600), ("combined.pem", 0o600)];
 
-/// Bytes of one file of a generation at most.
-pub const MAX_FILE: u64 = 1024 * 1024;
+/// Bytes of one file of a generation at most: as much as [`crate::certificate`] takes in one piece.
+pub const MAX_FILE: u64 = crate::certificate::MAX_PIECE_BYTES as u64;
 
 /// Generations that stay on disk for each certificate.
 pub const KEEP: usize = 5;
@@ -57,6 +52,7 @@ pub struct Store {
 }
 
 /// One whole generation as it lies on disk.
+#[derive(Clone)]
 pub struct Installed {
     /// Such as `000007-3f2a91bc7d01`.
     pub generation: String,

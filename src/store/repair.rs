@@ -39,7 +39,10 @@ impl Store {
             Found::Whole(installed) => {
                 if let Some(linked) = wanted.broken {
                     self.publish(name, &installed.generation)?;
-                    repair.drift.extend(linked.map(|was| format!("`live/{name}` {was}; it points to generation `{}` again", installed.generation)));
+                    repair.drift.extend(
+                        linked
+                            .map(|was| format!("`live/{name}` {was}; it points to generation `{}` again", installed.generation)),
+                    );
                 }
                 repair.installed = Some(*installed);
             }
@@ -53,7 +56,9 @@ impl Store {
                 ));
                 repair.installed = Some(installed);
             }
-            Found::Damaged(why) => repair.damaged = Some(format!("generation `{}` of `{name}` is damaged: {why}", wanted.generation)),
+            Found::Damaged(why) => {
+                repair.damaged = Some(format!("generation `{}` of `{name}` is damaged: {why}", wanted.generation))
+            }
         }
         Ok(repair)
     }
@@ -61,7 +66,8 @@ impl Store {
     /// Which generation should be live.
     fn wanted(&self, name: &str, recorded: Option<&str>) -> Result<Option<Wanted>, Error> {
         let whole = |generation: &str| self.read(name, generation).is_ok();
-        let put_back = |generation: &str, was: String| Some(Wanted { generation: generation.to_owned(), broken: Some(Some(was)) });
+        let put_back =
+            |generation: &str, was: String| Some(Wanted { generation: generation.to_owned(), broken: Some(Some(was)) });
         Ok(match (self.link(name)?, recorded) {
             (Link::To(now), Some(recorded)) if sequence(&now) < sequence(recorded) && whole(recorded) => {
                 put_back(recorded, format!("pointed to the older generation `{now}`"))
@@ -92,7 +98,13 @@ impl Store {
         Ok(())
     }
 
-    fn look(&self, name: &str, generation: &str, known: Option<&BTreeMap<String, String>>, drift: &mut Vec<String>) -> Result<Found, Error> {
+    fn look(
+        &self,
+        name: &str,
+        generation: &str,
+        known: Option<&BTreeMap<String, String>>,
+        drift: &mut Vec<String>,
+    ) -> Result<Found, Error> {
         let path = self.generation_path(name, generation)?;
         let mut foreign = Vec::new();
         if let Some(parent) = path.parent().map(Folder::open).transpose()?.flatten() {
@@ -163,7 +175,9 @@ fn intact_file(
 ) -> Result<Result<zeroize::Zeroizing<Vec<u8>>, String>, Error> {
     Ok(match folder.read(file, MAX_FILE) {
         Ok(None) => Err(format!("`{file}` is missing")),
-        Ok(Some(bytes)) if known.is_some_and(|known| known.get(file) != Some(&hash(&bytes))) => Err(format!("`{file}` was edited")),
+        Ok(Some(bytes)) if known.is_some_and(|known| known.get(file) != Some(&hash(&bytes))) => {
+            Err(format!("`{file}` was edited"))
+        }
         Ok(Some(bytes)) => Ok(bytes),
         Err(error @ (atomic::Error::Kind { .. } | atomic::Error::TooLarge { .. })) => Err(error.to_string()),
         Err(error) if error.is_denied() => Err(format!("`{file}` cannot be read")),
