@@ -23,7 +23,9 @@ use tokio::time::Instant;
 use tokio_cron_scheduler::job::JobId;
 use tokio_cron_scheduler::job::job_data::{JobAndNextTick, JobStoredData};
 use tokio_cron_scheduler::store::{DataStore, InitStore, MetaDataStorage};
-use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError, SimpleJobCode, SimpleNotificationCode, SimpleNotificationStore};
+use tokio_cron_scheduler::{
+    Job, JobScheduler, JobSchedulerError, SimpleJobCode, SimpleNotificationCode, SimpleNotificationStore,
+};
 
 use crate::clock::Clock;
 use crate::config::{Cron, Zone};
@@ -324,12 +326,7 @@ impl MetaDataStorage for Almanac {
     }
 
     /// The scheduler's own reckoning of the next tick, by the offset of the day the job was made: not used.
-    fn set_next_and_last_tick(
-        &mut self,
-        _: JobId,
-        _: Option<DateTime<Utc>>,
-        _: Option<DateTime<Utc>>,
-    ) -> Answer<()> {
+    fn set_next_and_last_tick(&mut self, _: JobId, _: Option<DateTime<Utc>>, _: Option<DateTime<Utc>>) -> Answer<()> {
         answer(())
     }
 
