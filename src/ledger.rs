@@ -37,6 +37,8 @@ pub struct Ledger {
     pub alerts: BTreeMap<String, Raised>,
     /// The last whole pass.
     pub last_pass: Option<PassRecord>,
+    /// When a whole pass in which nothing failed last ended.
+    pub last_success: Option<Timestamp>,
 }
 
 /// How the last whole pass went.
@@ -68,6 +70,8 @@ pub struct CertificateRecord {
     pub valid: Option<Valid>,
     /// The leaf that was fetched last.
     pub fetched: Option<Fingerprint>,
+    /// End of the leaf that was fetched last, by its own dates.
+    pub fetched_not_after: Option<Timestamp>,
     /// What is live on disk.
     pub live: Option<Live>,
     /// SHA-256 of each file of the live generation, by file name.
