@@ -6,7 +6,6 @@ use crate::alert;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::deploy;
-use crate::observe::log;
 use crate::provider::Client;
 use crate::report::Failure;
 
@@ -29,7 +28,6 @@ pub(super) fn run(settings: Settings, online: bool, quiet: bool) -> u8 {
     if !online {
         return OK;
     }
-    log::init(log::Mode::Command, 0);
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(ask(&settings)),
         Err(_) => FAILED,

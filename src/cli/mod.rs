@@ -193,8 +193,9 @@ fn with_settings(cli: &Cli) -> u8 {
         print::error(&error);
         return FAILED;
     }
-    let log = if matches!(cli.command, Command::Run) { log::Mode::Service } else { log::Mode::Command };
-    log::init(log, cli.verbose);
+    if let Err(code) = start_log(cli.verbose, matches!(cli.command, Command::Run)) {
+        return code;
+    }
     let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() else {
         print::line("error: failed to start the runtime");
         return FAILED;
@@ -202,10 +203,21 @@ fn with_settings(cli: &Cli) -> u8 {
     runtime.block_on(asynchronous(cli, settings))
 }
 
+/// A command that a person runs says only what is wrong, unless more is asked for; the daemon tells what it does.
+fn start_log(verbose: u8, is_daemon: bool) -> Result<(), u8> {
+    let filter = config::secret::variable("CERTSYNCD_LOG").or_else(|| (!is_daemon && verbose == 0).then(|| "warn".to_owned()));
+    let volume = log::Volume::new(filter.as_deref(), if is_daemon { verbose } else { verbose.saturating_sub(1) }).map_err(|error| {
+        print::error(&error);
+        USAGE
+    })?;
+    log::init(volume);
+    Ok(())
+}
+
 async fn asynchronous(cli: &Cli, settings: Settings) -> u8 {
     let clock = Clock::system();
     match &cli.command {
-        Command::Run => daemon::run(settings, clock).await.map_or_else(|error| failed(&error), |()| OK),
+        Command::Run => daemon::run(settings, clock, host()).await.map_or_else(|error| failed(&error), |()| OK),
         command => match sync::Sync::new(Arc::new(settings), clock, host()) {
             Ok(sync) => one_shot(command, &sync).await,
             Err(error) => sync_failed(&error),

@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::alert::Outbox;
 use crate::clock::Clock;
+use crate::daemon;
+use crate::ledger::Ledger;
 use crate::observe::status;
 use crate::report::{Action, Fingerprint, Report, TargetAction};
 use crate::sync::{Progress, Scope, Sync};
@@ -64,9 +66,7 @@ async fn finish(sync: &Sync, done: Result<Report, crate::sync::Error>, json: boo
         Ok(report) => report,
         Err(error) => return sync_failed(&error),
     };
-    if let Err(error) = status::write(sync.settings(), sync.store(), Clock::system().now()) {
-        tracing::warn!("failed to write the status file: {error}");
-    }
+    write_status(sync);
     if json {
         print::json(&Output::of(&report));
     } else {
@@ -77,6 +77,15 @@ async fn finish(sync: &Sync, done: Result<Report, crate::sync::Error>, json: boo
     }
     send_alerts(sync).await;
     if report.is_ok() { OK } else { FAILED }
+}
+
+/// Leaves what `status` shows to those who may not read the ledger.
+fn write_status(sync: &Sync) {
+    let Ok(loaded) = Ledger::peek(sync.store().root()) else { return };
+    let document = daemon::document(sync.settings(), sync.store(), &loaded.ledger, &Clock::system());
+    if let Err(error) = status::write(sync.store().root(), &document) {
+        tracing::warn!("failed to write the status file: {error}");
+    }
 }
 
 async fn send_alerts(sync: &Sync) {

@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::ledger;
 use crate::provider::{self, Client};
+use crate::report::Incident;
 use crate::store::{self, Store};
 
 pub use preview::{CertificatePreview, Preview, TargetPreview};
@@ -51,6 +52,8 @@ pub struct Scope {
     pub force: bool,
     /// A person started it: growing gaps do not hold it back.
     pub by_hand: bool,
+    /// What is known to be wrong besides: told with the pass's own incidents.
+    pub incidents: Vec<Incident>,
 }
 
 impl Scope {

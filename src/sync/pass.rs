@@ -44,6 +44,7 @@ impl Sync {
         self.recall(&ledger);
         let context = Arc::new(self.context(scope, stop).await);
         incidents.extend(self.skewed());
+        incidents.extend(scope.incidents.iter().cloned());
         let found = self.look(&context, &ledger, stop, progress).await;
         let whole = scope.names.is_none() && found.len() == self.settings.certificates.len();
         let mut delivery = Delivery::new(&self.settings, &self.store, &self.clock, &mut ledger, stop);
