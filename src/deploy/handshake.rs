@@ -12,9 +12,12 @@ use std::time::Duration;
 
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    ActiveKeyExchange, CryptoProvider, SupportedKxGroup, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
+};
+use rustls::ffdhe_groups::FfdheGroup;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedCipherSuite};
+use rustls::{ClientConfig, DigitallySignedStruct, NamedGroup, SignatureScheme, SupportedCipherSuite};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -82,6 +85,7 @@ fn proxy_header(ours: io::Result<SocketAddr>, theirs: io::Result<SocketAddr>) ->
 pub(super) fn config(recorder: &Arc<Recorder>, key: Option<KeyKind>) -> ClientConfig {
     let mut provider = aws_lc_rs::default_provider();
     provider.cipher_suites.retain(|suite| suits(suite, key));
+    provider.kx_groups.push(&AnnouncedP521);
     let verifier: Arc<dyn ServerCertVerifier> = Arc::<Recorder>::clone(recorder);
     let mut config = builder(provider).dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     config.resumption = Resumption::disabled();
@@ -94,6 +98,25 @@ fn builder(provider: CryptoProvider) -> rustls::ConfigBuilder<ClientConfig, rust
         reason = "fails only for a provider without any suite of TLS 1.2 or 1.3; `suits` keeps all of 1.3"
     )]
     ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions().expect("suites of TLS 1.3")
+}
+
+/// OpenSSL shows a certificate with a P-521 key only to a client that names this curve among its groups (RFC 8446, 4.2.7, limits it to key
+/// exchange; RFC 8422 did not). rustls has no key exchange on it, so it is named last, and a server that picks it none the less fails.
+#[derive(Debug)]
+struct AnnouncedP521;
+
+impl SupportedKxGroup for AnnouncedP521 {
+    fn start(&self) -> Result<Box<dyn ActiveKeyExchange>, rustls::Error> {
+        Err(rustls::Error::General("key exchange on P-521 is not supported".to_owned()))
+    }
+
+    fn ffdhe_group(&self) -> Option<FfdheGroup<'static>> {
+        None
+    }
+
+    fn name(&self) -> NamedGroup {
+        NamedGroup::secp521r1
+    }
 }
 
 /// In TLS 1.3 the schemes alone choose the key; in 1.2 the suite does too.

@@ -29,7 +29,7 @@ use crate::report::{Failure, Fingerprint};
 pub use haproxy::{Update, update};
 pub use stage::{Staged, self_check, stage};
 pub use systemd::{UnitState, polkit_rule, state};
-pub use verify::{Expected, judge, look, look_for, wait_all, wait_served};
+pub use verify::{Expected, LOOKS_AT_ONCE, judge, look, look_for, wait_all, wait_served};
 
 /// Runs the target's configured test; without one there is nothing to run, and that is fine (decision 6).
 pub async fn test(target: &Target) -> Result<(), Failure> {

@@ -20,9 +20,13 @@ use crate::report::{Failure, Fingerprint, Served};
 /// Handshakes in flight at once.
 pub const LOOKS_AT_ONCE: usize = 32;
 
-/// Right answers in a row before a pair counts as served. For a moment after a reload the old processes still take connections from
-/// the same socket, so one right answer may come before a wrong one (see `tests/deploy_verify.rs`, where real nginx does just that).
+/// Right answers in a row before a pair counts as served. One is not enough: for a tenth of a second after the new workers of nginx are
+/// there the old ones still take connections from the same socket (`ngx_master_process_cycle` sleeps that long before it tells them to
+/// quit), and one or two right answers before thirty wrong ones were seen in practice.
 pub const RIGHT_IN_A_ROW: u32 = 3;
+
+/// Between two right answers, so that [`RIGHT_IN_A_ROW`] of them span more than that tenth of a second.
+pub const RIGHT_GAP: Duration = Duration::from_millis(75);
 
 /// Above this many pairs one right answer each is enough: together they ask every process often.
 pub const FEW_PAIRS: usize = 64;
@@ -30,7 +34,7 @@ pub const FEW_PAIRS: usize = 64;
 /// For one look among several of a patient wait.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
 
-/// Between two looks at first; doubled up to [`MAX_GAP`].
+/// Between two looks while they are wrong, at first; doubled up to [`MAX_GAP`].
 const FIRST_GAP: Duration = Duration::from_millis(25);
 
 /// Between two looks at most.
@@ -104,11 +108,12 @@ async fn wait(expected: &Expected, enough: u32, deadline: Instant, slots: &tokio
         if right >= enough {
             return served;
         }
-        if Instant::now() + gap >= deadline {
+        let pause = if right > 0 { RIGHT_GAP } else { gap };
+        if Instant::now() + pause >= deadline {
             return wrong.unwrap_or(served);
         }
-        sleep(gap).await;
-        gap = if right > 0 { FIRST_GAP } else { (gap * 2).min(MAX_GAP) };
+        sleep(pause).await;
+        gap = (gap * 2).min(MAX_GAP);
     }
 }
 
