@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use super::{Judge, digest};
 use crate::alert::message::{Over, Story, Subject};
 use crate::config::EventKind;
-use crate::report::{Action, CertificateReport, Incident};
+use crate::report::{Action, CertificateReport, Incident, Report};
 
 impl<'a> Judge<'a> {
     pub(super) fn incidents(&mut self) {
+        let report = self.facts.report;
         let mut present = BTreeSet::new();
-        for incident in self.facts.report.incidents.iter().filter(|incident| !self.is_told_with_its_certificates(incident)) {
+        for incident in report.incidents.iter().filter(|incident| !is_told_with_its_certificates(report, incident)) {
             let key = key(incident);
             present.insert(key.clone());
             let mut heirs = Vec::new();
@@ -27,12 +28,6 @@ impl<'a> Judge<'a> {
             }
         }
         self.incidents_over(&present);
-    }
-
-    /// `provider_down` is told with the certificates that fail for it.
-    fn is_told_with_its_certificates(&self, incident: &Incident) -> bool {
-        let failing = |c: &CertificateReport| c.action == Action::Failed && Some(c.provider.as_str()) == incident.provider.as_deref();
-        incident.event == EventKind::ProviderDown && self.facts.report.certificates.iter().any(failing)
     }
 
     /// A pass over the whole inventory that no longer says so ends it; of a clock, only one that heard that provider.
@@ -64,6 +59,12 @@ impl<'a> Judge<'a> {
     pub(super) fn subject(&self, provider: Option<&'a str>) -> Subject<'a> {
         Subject { host: self.facts.host, certificate: None, names: &[], provider, id: None, now: self.facts.now }
     }
+}
+
+/// `provider_down` is told with the certificates that fail for it.
+fn is_told_with_its_certificates(report: &Report, incident: &Incident) -> bool {
+    let failing = |c: &CertificateReport| c.action == Action::Failed && Some(c.provider.as_str()) == incident.provider.as_deref();
+    incident.event == EventKind::ProviderDown && report.certificates.iter().any(failing)
 }
 
 /// Of the provider where there is one, else of the words.
