@@ -1,1 +1,6 @@
 //! alert
+pub mod error;
+pub mod filter;
+pub mod message;
+pub mod rules;
+pub use error::Error;
