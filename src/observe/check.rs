@@ -57,8 +57,8 @@ fn headline(document: &Document) -> String {
     let total = document.current().count();
     if bad.is_empty() {
         return match document.first_to_end() {
-            Some(first) => format!("{total} certificates, first to end: {} {}", first.name, in_days(first.days_left)),
-            None => format!("{total} certificates"),
+            Some(first) => format!("{}, first to end: {} {}", certificates(total), first.name, in_days(first.days_left)),
+            None => certificates(total),
         };
     }
     let mut parts: Vec<String> = bad.iter().take(NAMED).map(|certificate| describe(certificate)).collect();
@@ -74,6 +74,11 @@ fn describe(certificate: &Certificate) -> String {
         (State::Expiring | State::Expired, _) => format!("{} {}", certificate.name, in_days(certificate.days_left)),
         (state, _) => format!("{} {}", certificate.name, state.name()),
     }
+}
+
+/// `1 certificate`, `12 certificates`.
+pub(super) fn certificates(count: usize) -> String {
+    if count == 1 { "1 certificate".to_owned() } else { format!("{count} certificates") }
 }
 
 /// `in 9 days`, `ended 2 days ago`.

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use sd_notify::NotifyState;
 use tokio::time::Instant;
 
-use super::check::in_days;
+use super::check::{certificates, in_days};
 use super::status::{Document, State};
 use super::table::moment;
 
@@ -47,10 +47,9 @@ pub fn sentence(document: &Document, zone: &TimeZone, now: Timestamp) -> String 
         (Some(last), Some(false)) => format!("last pass {} failed", moment(last, zone, now)),
         (Some(last), _) => format!("last pass {} ok", moment(last, zone, now)),
     }];
-    parts.push(match (total, failed) {
-        (1, 0) => "1 certificate".to_owned(),
-        (_, 0) => format!("{total} certificates"),
-        _ => format!("{failed} of {total} certificates failed"),
+    parts.push(match failed {
+        0 => certificates(total),
+        _ => format!("{failed} of {} failed", certificates(total)),
     });
     parts.extend(document.next_pass.map(|next| format!("next {}", moment(next, zone, now))));
     parts.extend(document.first_to_end().map(|first| format!("first to end: {} {}", first.name, in_days(first.days_left))));
