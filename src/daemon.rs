@@ -288,7 +288,7 @@ impl Daemon {
         if let Some(url) = self.sync.settings().alerts.heartbeat_url.clone() {
             tokio::spawn(async move {
                 if let Err(error) = alert::heartbeat(&url).await {
-                    tracing::warn!("failed to call the heartbeat: {}", error.to_failure());
+                    tracing::warn!("failed to call the heartbeat: {}", Failure::new(error.kind(), &error));
                 }
             });
         }
@@ -396,11 +396,11 @@ fn tell(report: &Report) {
     for target in &report.targets {
         let name = &target.name;
         match (target.action, &target.error) {
-            (_, Some(error)) => tracing::error!(target_name = name, "failed to deploy to `{name}`: {error}"),
-            (TargetAction::Reloaded, _) => tracing::info!(target_name = name, "reloaded `{name}`"),
-            (TargetAction::Updated, _) => tracing::info!(target_name = name, "updated `{name}` in place"),
+            (_, Some(error)) => tracing::error!(target = name, "failed to deploy to `{name}`: {error}"),
+            (TargetAction::Reloaded, _) => tracing::info!(target = name, "reloaded `{name}`"),
+            (TargetAction::Updated, _) => tracing::info!(target = name, "updated `{name}` in place"),
             (TargetAction::Pending, _) => {
-                tracing::info!(target_name = name, "`{name}` is pending: {}", target.pending.as_deref().unwrap_or_default());
+                tracing::info!(target = name, "`{name}` is pending: {}", target.pending.as_deref().unwrap_or_default());
             }
             _ => {}
         }

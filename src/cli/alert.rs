@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::alert::{self, Outbox};
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::report::Failure;
 
 use super::{FAILED, OK, USAGE, host, print};
 
@@ -23,7 +24,7 @@ pub(super) async fn test(settings: &Settings, channel: Option<&str>) -> u8 {
         match alert::test(channel, &host(), &Clock::system()).await {
             Ok(answer) => print::out(format!("ok     {}: {answer}", channel.name)),
             Err(error) => {
-                print::out(format!("failed {}: {}", channel.name, error.to_failure()));
+                print::out(format!("failed {}: {}", channel.name, Failure::new(error.kind(), &error)));
                 code = FAILED;
             }
         }

@@ -1,20 +1,29 @@
 //! `check` and `polkit-rule`: what can be said of a configuration without touching anything.
 
 use std::io::{self, IsTerminal};
+use std::path::Path;
 
 use crate::alert;
 use crate::clock::Clock;
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::deploy;
 use crate::provider::Client;
-use crate::report::Failure;
 
 use super::{BAD_CONFIG, FAILED, OK, print};
 
-pub(super) fn run(settings: Settings, online: bool, quiet: bool) -> u8 {
-    for warning in settings.render_warnings(io::stderr().is_terminal()) {
-        print::line(warning);
-    }
+pub(super) fn run(path: &Path, online: bool, quiet: bool) -> u8 {
+    let settings = match config::check(path, io::stderr().is_terminal()) {
+        Ok((settings, warnings)) => {
+            if !warnings.is_empty() {
+                print::line(warnings.trim_end());
+            }
+            settings
+        }
+        Err(refused) => {
+            print::refused(&refused);
+            return BAD_CONFIG;
+        }
+    };
     let wrong = alert::check(&settings.alerts.channels);
     for problem in &wrong {
         print::line(format!("error: {problem}"));
@@ -41,15 +50,14 @@ async fn ask(settings: &Settings) -> u8 {
         let client = match Client::new(provider, Clock::system()) {
             Ok(client) => client,
             Err(error) => {
-                let failure = Failure::new(error.kind(), &error).hint(error.hint());
-                print::line(print::failure(&failure.context(format!("failed to prepare provider `{}`", provider.name))));
+                print::line(print::failure(&error.to_failure().context(format!("failed to prepare provider `{}`", provider.name))));
                 code = FAILED;
                 continue;
             }
         };
         for probe in client.probe().await {
             let mark = if probe.ok { "ok    " } else { "failed" };
-            print::out(format!("{mark} {}: {}", provider.name, probe.message));
+            print::out(format!("{mark} {}: {}: {}", provider.name, probe.what, probe.words));
             if let Some(hint) = &probe.hint {
                 print::out(format!("       hint: {hint}"));
             }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::config::Wanted;
 use crate::ledger::Ledger;
 use crate::provider::{Client, Listed};
-use crate::report::{Failure, Valid};
+use crate::report::Valid;
 use crate::sync::Sync;
 
 use super::{FAILED, OK, USAGE, print};
@@ -101,13 +101,13 @@ fn chosen<'a>(sync: &'a Sync, provider: Option<&str>) -> Option<Vec<&'a Client>>
 async fn listed(client: &Client) -> Option<Vec<Listed>> {
     match client.list().await {
         Ok(listing) => {
-            if !listing.complete {
-                print::line(format!("warning: `{}` did not show its whole account; further certificates can be used by their id", client.name()));
+            for note in &listing.notes {
+                print::line(format!("warning: `{}`: {note}", client.name()));
             }
             Some(listing.certificates)
         }
         Err(error) => {
-            let failure = Failure::new(error.kind(), &error).hint(error.hint()).context(format!("failed to list `{}`", client.name()));
+            let failure = error.to_failure().context(format!("failed to list `{}`", client.name()));
             print::line(print::failure(&failure));
             None
         }

@@ -171,6 +171,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Completions { shell } => completions(*shell),
         Command::Man => manual(),
         Command::Status(arguments) => status::run(&cli.config, arguments),
+        Command::Check { online, quiet } => check::run(&cli.config, *online, *quiet),
         _ => with_settings(&cli),
     };
     ExitCode::from(code)
@@ -184,12 +185,10 @@ fn with_settings(cli: &Cli) -> u8 {
             return BAD_CONFIG;
         }
     };
-    match &cli.command {
-        Command::Check { online, quiet } => return check::run(settings, *online, *quiet),
-        Command::PolkitRule { user } => return check::polkit_rule(&settings, user),
-        _ => {}
+    if let Command::PolkitRule { user } = &cli.command {
+        return check::polkit_rule(&settings, user);
     }
-    if let Err(error) = store::owner::become_owner(&settings.daemon.state_dir) {
+    if let Err(error) = store::become_owner(&settings.daemon.state_dir) {
         print::error(&error);
         return FAILED;
     }

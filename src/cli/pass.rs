@@ -91,8 +91,8 @@ fn write_status(sync: &Sync) {
 async fn send_alerts(sync: &Sync) {
     let channels = &sync.settings().alerts.channels;
     let Ok(outbox) = Outbox::open(sync.store().root()) else { return };
-    let sending = outbox.deliver(channels, &Clock::system());
-    match tokio::time::timeout(ALERT_TIME, sending).await {
+    let clock = Clock::system();
+    match tokio::time::timeout(ALERT_TIME, outbox.deliver(channels, &clock)).await {
         Ok(_) => {}
         Err(_) => tracing::warn!("alerts are still to be sent; the daemon or the next run goes on with them"),
     }

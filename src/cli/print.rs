@@ -62,7 +62,7 @@ pub(super) fn refused(refused: &Refused) {
 /// A table without lines, as wide as the terminal.
 pub(super) fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(head.iter().map(|h| h.to_uppercase()));
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(head.iter().map(|h| h.to_uppercase()));
     if let Some(width) = width() {
         table.set_width(width);
     }

@@ -15,6 +15,8 @@ use crate::store::Store;
 
 use super::{BAD_CONFIG, FAILED, OK, StatusArguments, print};
 
+/// Columns where nobody says how many there are.
+const WIDE: u16 = 140;
 /// Where the state lies when no configuration says so.
 const DEFAULT_STATE: &str = "/var/lib/certsyncd";
 
@@ -31,7 +33,7 @@ pub(super) fn run(config: &Path, arguments: &StatusArguments) -> u8 {
             if arguments.json {
                 print::json(&document);
             } else {
-                let look = Look { width: print::width(), color: io::stdout().is_terminal(), ..Look::default() };
+                let look = Look { width: print::width().unwrap_or(WIDE), color: io::stdout().is_terminal(), zone: jiff::tz::TimeZone::system() };
                 print::out(table::table(&document, &look, clock.now()));
             }
             OK
@@ -48,7 +50,7 @@ fn verdict(verdict: check::Verdict) -> u8 {
 fn document(config: &Path, clock: &Clock) -> Result<Document, (u8, String)> {
     match config::load(config) {
         Ok(settings) => fresh(&settings, clock).or_else(|why| left_behind(&settings.daemon.state_dir, clock, (FAILED, why))),
-        Err(refused) if refused.is_unreadable() => {
+        Err(refused) if refused.text.is_empty() => {
             left_behind(&PathBuf::from(DEFAULT_STATE), clock, (BAD_CONFIG, refused.render(io::stderr().is_terminal())))
         }
         Err(refused) => Err((BAD_CONFIG, refused.render(io::stderr().is_terminal()))),
@@ -61,7 +63,7 @@ fn fresh(settings: &Settings, clock: &Clock) -> Result<Document, String> {
         return Ok(status::document(Some(settings), &Ledger::fresh(), &BTreeSet::new(), Pace::default(), clock.now()));
     }
     let ledger = Ledger::peek(state_dir).map_err(|error| format!("error: {error}"))?.ledger;
-    let store = Store::at(state_dir);
+    let store = Store::open(state_dir).map_err(|error| format!("error: {error}"))?;
     Ok(daemon::document(settings, &store, &ledger, clock))
 }
 

@@ -48,6 +48,20 @@ pub async fn update(socket: &Path, live: &Path, pem: &[u8], expected: Fingerprin
     }
 }
 
+/// Whether the haproxy at `socket` has loaded the file at `live`; a socket that does not answer knows nothing.
+pub async fn knows(socket: &Path, live: &Path, timeout: Duration) -> bool {
+    let socket = Socket { path: socket, deadline: Instant::now() + timeout };
+    let Ok(prefixes) = workers(socket).await else { return false };
+    for prefix in prefixes {
+        let Ok(answer) = socket.ask(&format!("{prefix}show ssl cert"), None).await else { continue };
+        let names = listed(&answer).map(|listed| listed.names).unwrap_or_default();
+        if !same_file(names, live.to_owned()).await.is_empty() {
+            return true;
+        }
+    }
+    false
+}
+
 fn leaf_of(pem: &[u8]) -> Option<Shown> {
     CertificateDer::from_pem_slice(pem).ok().map(|der| Shown::of(&der))
 }

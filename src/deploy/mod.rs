@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use crate::config::{Target, TargetKind};
 use crate::report::{Failure, Fingerprint};
 
-pub use haproxy::{Update, update};
+pub use haproxy::{Update, knows, update};
 pub use stage::{Staged, self_check, stage};
 pub use systemd::{UnitState, polkit_rule, state};
 pub use verify::{Expected, LOOKS_AT_ONCE, judge, look, look_for, wait_all, wait_served};

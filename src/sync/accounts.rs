@@ -32,7 +32,7 @@ impl Account {
     /// Lists the account.
     pub async fn open(client: Client, tells_all_names: bool) -> Account {
         let holdings = match client.list().await {
-            Ok(Listing { certificates, complete }) => {
+            Ok(Listing { certificates, complete, .. }) => {
                 Holdings::Listed { rows: certificates.into_iter().map(|row| (row.id.clone(), row)).collect(), complete }
             }
             Err(error) if concerns_all(&error) => Holdings::Down(failure(&error)),
@@ -98,5 +98,5 @@ fn concerns_all(error: &Error) -> bool {
 
 /// A provider's error as data.
 pub(super) fn failure(error: &Error) -> Failure {
-    Failure { transient: error.is_transient(), ..Failure::new(error.kind(), error).hint(error.hint()) }
+    error.to_failure()
 }

@@ -4,12 +4,13 @@
 //! the reload succeeded, nor as verified before it was seen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::{Certificate, Settings, Target, TargetKind, VerifyAddress};
+use crate::config::{Certificate, Format, Settings, Target, TargetKind, VerifyAddress};
 use crate::deploy::{self, UnitState, Update};
 use crate::ledger::{Delivery as Told, Ledger, Rejection};
 use crate::report::{Failure, Fingerprint, Live, Served, TargetAction, TargetReport};
@@ -316,7 +317,7 @@ impl<'a> Delivery<'a> {
         let last = self.ledger.targets.get(&target.name).and_then(|record| record.last_reload);
         let gap = SignedDuration::try_from(target.min_gap).unwrap_or(SignedDuration::ZERO);
         if let Some(left) = last.filter(|last| *last <= now).map(|last| (last + gap).duration_since(now)).filter(|left| left.is_positive()) {
-            tracing::info!(TARGET = target.name, "waits {}s before the next reload of `{}`", left.as_secs(), target.name);
+            tracing::info!(target = target.name, "waits {}s before the next reload of `{}`", left.as_secs(), target.name);
             tokio::select! {
                 () = tokio::time::sleep(left.unsigned_abs()) => {}
                 () = self.stop.cancelled() => {}
@@ -337,16 +338,11 @@ impl<'a> Delivery<'a> {
             let installed = self.store.live(&name).ok().flatten()?;
             let combined = installed.bundle.files().files.remove("combined.pem")?;
             let link = live::combined_path(self.store, &name);
-            match deploy::update(socket, &link, &combined, installed.bundle.fingerprint(), target.timeout).await {
-                Ok(Update::Updated) => {}
-                Ok(Update::NotThere(why)) => {
-                    tracing::info!(TARGET = target.name, CERTIFICATE = name, "reloads instead of updating in place: {why}");
-                    return None;
-                }
-                Err(error) => {
-                    tracing::warn!(TARGET = target.name, CERTIFICATE = name, "reloads, since updating in place failed: {}", error.to_failure());
-                    return None;
-                }
+            let mut paths = vec![link];
+            let outputs = self.entries.get(name.as_str()).into_iter().flat_map(|entry| &entry.outputs);
+            paths.extend(outputs.filter(|output| output.format == Format::Combined).map(|output| output.path.clone()));
+            if !update_one(socket, target, &name, &paths, &combined, installed.bundle.fingerprint()).await {
+                return None;
             }
         }
         Some(TargetAction::Updated)
@@ -358,13 +354,13 @@ impl<'a> Delivery<'a> {
         if target.test.is_some()
             && let Err(error) = deploy::test(target).await
         {
-            blamed = self.blame(target, changed, error.to_failure(), Step::Test).await?;
+            blamed = self.blame(target, changed, error, Step::Test).await?;
         }
         let left: Vec<String> = self.changed(target);
         let action = match deploy::reload(target).await {
             Ok(()) => TargetAction::Reloaded,
             Err(error) => {
-                let failure = error.to_failure();
+                let failure = error;
                 if self.nothing_listened(target) {
                     return Err(self.leave_pending(target, format!("its server is not running: {failure}")));
                 }
@@ -401,7 +397,7 @@ impl<'a> Delivery<'a> {
                 self.place(name, true);
             }
             self.save();
-            let failure = again.to_failure().context(format!(
+            let failure = again.context(format!(
                 "`{}` fails at {} with the previous certificates too, so its configuration is at fault; the new files are live and wait",
                 target.name,
                 step.word()
@@ -430,7 +426,7 @@ impl<'a> Delivery<'a> {
         if step == Step::Reload && !culprits.is_empty() {
             // The last reload may have been a failing one: the server must read what is live now.
             if let Err(error) = deploy::reload(target).await {
-                tracing::error!(TARGET = target.name, "failed to reload after the rejected certificates were taken out: {}", error.to_failure());
+                tracing::error!(target = target.name, "failed to reload after the rejected certificates were taken out: {}", error);
             }
         }
         culprits
@@ -548,7 +544,7 @@ impl<'a> Delivery<'a> {
         self.save();
         let reloaded = match deploy::reload(target).await {
             Ok(()) => None,
-            Err(error) => Some(error.to_failure()),
+            Err(error) => Some(error),
         };
         let report = self.rejected(target, &back, failure).await;
         match reloaded {
@@ -642,6 +638,20 @@ impl<'a> Delivery<'a> {
     }
 }
 
+/// Updates one certificate in haproxy's memory, by whichever of its files haproxy loaded; `false`: a reload must do it.
+async fn update_one(socket: &Path, target: &Target, name: &str, paths: &[PathBuf], pem: &[u8], leaf: Fingerprint) -> bool {
+    let mut why = Vec::new();
+    for path in paths {
+        match deploy::update(socket, path, pem, leaf, target.timeout).await {
+            Ok(Update::Updated) => return true,
+            Ok(Update::NotThere(reason)) => why.push(reason),
+            Err(error) => why.push(error.to_failure().to_string()),
+        }
+    }
+    tracing::info!(target = target.name, certificate = name, "reloads `{}` instead of updating in place: {}", target.name, why.join("; "));
+    false
+}
+
 /// The two steps that can tell whose fault it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -657,7 +667,7 @@ impl Step {
         }
     }
 
-    async fn run(self, target: &Target) -> Result<(), deploy::Error> {
+    async fn run(self, target: &Target) -> Result<(), Failure> {
         match self {
             Step::Test => deploy::test(target).await,
             Step::Reload => deploy::reload(target).await,

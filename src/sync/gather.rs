@@ -3,7 +3,6 @@
 //! Start at [`gather`]. It never fails as a whole: what went wrong is the [`Finding`]'s verdict.
 
 use jiff::{SignedDuration, Timestamp};
-use secrecy::zeroize::Zeroizing;
 use sha2::{Digest, Sha256};
 
 use crate::archive;
@@ -22,7 +21,7 @@ use super::successor::{self, Measure, Wish};
 /// Candidates fetched per entry and pass at most: each fetch moves a private key.
 const CANDIDATES_PER_PASS: usize = 3;
 /// A key file is a few kilobytes; more is not a key file.
-const MAX_KEY_FILE: usize = 256 * 1024;
+const MAX_KEY_FILE: u64 = 256 * 1024;
 
 /// What was found for one entry.
 pub(super) struct Finding {
@@ -164,7 +163,7 @@ fn needs_fetch(case: &Case<'_>, finding: &Finding) -> bool {
         || record.full_check.is_none_or(|due| due <= case.now)
         || record.key_file_hash != finding.key_file_hash
         || record.last_error.is_some()
-        || case.live.is_some_and(|live| live.bundle.is_placeholder())
+        || case.live.is_some_and(|live| is_stand_in(live))
         || (!live_is_fetched && !held_still)
 }
 
@@ -216,7 +215,7 @@ fn read_bundle(payload: Payload, key_file: Option<&std::path::Path>) -> Result<B
     };
     match (Bundle::assemble(&pieces), key_file) {
         (Ok(bundle), _) => Ok(bundle),
-        (Err(error), Some(path)) if error.is_key_missing() => {
+        (Err(error), Some(path)) if matches!(error, certificate::Error::NoKey { .. }) => {
             pieces.push(read_key_file(path)?);
             Bundle::assemble(&pieces).map_err(|error| refused(&error).context(format!("failed to use key file `{}`", path.display())))
         }
@@ -230,12 +229,18 @@ fn unpack(bytes: &[u8]) -> Result<Vec<Piece>, Failure> {
 }
 
 fn read_key_file(path: &std::path::Path) -> Result<Piece, Failure> {
-    let bytes = atomic::read_bounded(path, MAX_KEY_FILE).map_err(|error| {
-        Failure::new("key_file", &error)
-            .context(format!("failed to read key file `{}`", path.display()))
-            .hint(Some("the provider has no key for this certificate; let the user `certsyncd` read the file".to_owned()))
-    })?;
-    Ok(Piece { name: path.display().to_string(), bytes })
+    let hint = "the provider has no key for this certificate, so this file must hold it; let the user `certsyncd` read it";
+    let failed = |failure: Failure| failure.context(format!("failed to read key file `{}`", path.display())).hint(Some(hint.to_owned()));
+    match atomic::read(path, MAX_KEY_FILE) {
+        Ok(Some(bytes)) => Ok(Piece { name: path.display().to_string(), bytes }),
+        Ok(None) => Err(failed(Failure { kind: "key_file".to_owned(), causes: vec!["there is no such file".to_owned()], hint: None, transient: false })),
+        Err(error) => Err(failed(Failure::new("key_file", &error))),
+    }
+}
+
+/// Whether what is live is only our own stand-in.
+fn is_stand_in(live: &Installed) -> bool {
+    certificate::is_placeholder(&live.bundle)
 }
 
 fn refused(error: &certificate::Error) -> Failure {
@@ -243,7 +248,7 @@ fn refused(error: &certificate::Error) -> Failure {
 }
 
 fn key_file_hash(entry: &Certificate) -> Option<String> {
-    let bytes: Zeroizing<Vec<u8>> = atomic::read_bounded(entry.key_file.as_deref()?, MAX_KEY_FILE).ok()?;
+    let bytes = atomic::read(entry.key_file.as_deref()?, MAX_KEY_FILE).ok().flatten()?;
     Some(Sha256::digest(bytes.as_slice()).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
@@ -301,7 +306,7 @@ fn is_open(case: &Case<'_>, row: &Listed) -> bool {
 /// Names a successor must cover: the entry's, and those of what is live.
 fn names_to_cover(case: &Case<'_>) -> Vec<String> {
     let mut names: Vec<String> = demanded(case.entry).into_iter().map(str::to_owned).collect();
-    if let Some(live) = case.live.filter(|live| !live.bundle.is_placeholder()) {
+    if let Some(live) = case.live.filter(|live| !is_stand_in(live)) {
         names.extend(live.bundle.names().iter().filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>());
     }
     names
@@ -366,7 +371,7 @@ fn unfit(finding: &mut Finding, row: &Listed, why: &str) {
 }
 
 fn measure(case: &Case<'_>) -> Measure {
-    match case.live.filter(|live| !live.bundle.is_placeholder()) {
+    match case.live.filter(|live| !is_stand_in(live)) {
         Some(live) => Measure {
             not_after: Some(live.bundle.not_after()),
             must_be_trusted: live.bundle.verifies(case.roots, sane_now(live, case.now)),

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 
+use crate::atomic;
 use crate::certificate::{self, Bundle};
 use crate::config::{Certificate, Format, Output};
 use crate::ledger::CertificateRecord;
@@ -45,8 +46,10 @@ pub(super) fn tend_outputs(store: &Store, entry: &Certificate, bundle: &Bundle, 
     let mut failed = None;
     for output in &entry.outputs {
         match write(store, output, bundle) {
-            Ok((_, OutputChange::Unchanged)) => {}
-            Ok((_, change)) if known.contains_key(&output.path.display().to_string()) => drift.push(format!("`{}` {change}", output.path.display())),
+            Ok((_, OutputChange::PutRight)) => drift.push(format!("mode or owner of output `{}` was changed and is right again", output.path.display())),
+            Ok((_, OutputChange::Written { .. })) if known.contains_key(&output.path.display().to_string()) => {
+                drift.push(format!("output `{}` was changed or removed and is right again", output.path.display()));
+            }
             Ok(_) => {}
             Err(failure) => failed = Some(failure),
         }
@@ -61,7 +64,7 @@ fn write(store: &Store, output: &Output, bundle: &Bundle) -> Result<(String, Out
         && holds_already(&output.path, password, bundle)
     {
         // A PKCS#12 file is salted: equal content never has equal bytes.
-        let bytes = crate::atomic::read_bounded(&output.path, MAX_OUTPUT).map_err(|error| Failure::new("output", &error).context(context()))?;
+        let bytes = atomic::read(&output.path, MAX_OUTPUT).map_err(|error| Failure::new("output", &error).context(context()))?.unwrap_or_default();
         let change = store.write_output(output, &bytes).map_err(|error| Failure::new(error.kind(), &error).hint(error.hint()).context(context()))?;
         return Ok((hash(&bytes), change));
     }
@@ -79,11 +82,11 @@ fn password(output: &Output) -> Result<Option<SecretString>, Failure> {
 }
 
 fn holds_already(path: &Path, password: &SecretString, bundle: &Bundle) -> bool {
-    crate::atomic::read_bounded(path, MAX_OUTPUT).is_ok_and(|bytes| certificate::pkcs12_holds(&bytes, password, bundle))
+    matches!(atomic::read(path, MAX_OUTPUT), Ok(Some(bytes)) if certificate::pkcs12_holds(&bytes, password, bundle))
 }
 
 /// An output is a few kilobytes; more than this was not written by us.
-const MAX_OUTPUT: usize = 4 * 1024 * 1024;
+const MAX_OUTPUT: u64 = 4 * 1024 * 1024;
 
 fn hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()

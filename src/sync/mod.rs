@@ -96,7 +96,7 @@ pub enum Error {
         /// The table's name.
         name: String,
         /// Why.
-        source: provider::Error,
+        source: Box<provider::Error>,
     },
     /// The trust anchors cannot be read.
     #[error("failed to read the trusted roots")]
@@ -124,7 +124,7 @@ impl Sync {
         let mut clients = BTreeMap::new();
         for (name, provider) in &settings.providers {
             let client =
-                Client::new(provider, clock.clone()).map_err(|source| Error::Provider { name: name.clone(), source })?;
+                Client::new(provider, clock.clone()).map_err(|source| Error::Provider { name: name.clone(), source: Box::new(source) })?;
             clients.insert(name.clone(), client);
         }
         let ca_files: Vec<_> = settings.providers.values().filter_map(|provider| provider.ca_file.clone()).collect();

@@ -86,13 +86,15 @@ impl Sync {
                 ok: report.is_ok(),
                 requests: report.requests,
             });
+            if report.is_ok() {
+                ledger.last_success = Some(report.finished);
+            }
         }
         for (name, client) in &self.clients {
             let record = ledger.providers.entry(name.clone()).or_default();
             (record.rejected_credential, record.next_try) = client.rejected().map_or((None, None), |(hash, at)| (Some(hash), Some(at)));
         }
-        let verdict = rules::judge(&rules::Facts {
-            raised: &ledger.alerts,
+        let verdict = rules::judge(&ledger.alerts, &rules::Facts {
             report,
             records: &ledger.certificates,
             settings: &self.settings.alerts,
@@ -112,9 +114,7 @@ impl Sync {
     /// Hands remembered rejections of credentials back to the clients.
     fn recall(&self, ledger: &Ledger) {
         for (name, client) in &self.clients {
-            if let Some((hash, at)) = ledger.providers.get(name).and_then(|record| record.rejected_credential.clone().zip(record.next_try)) {
-                client.set_rejected(hash, at);
-            }
+            client.set_rejected(ledger.providers.get(name).and_then(|record| record.rejected_credential.clone().zip(record.next_try)));
         }
     }
 
@@ -190,7 +190,7 @@ impl Sync {
 
     pub(super) fn prune(&self, name: &str) {
         if let Err(error) = self.store.prune(name, KEPT_GENERATIONS) {
-            tracing::warn!(CERTIFICATE = name, "failed to remove old generations of `{name}`: {error}");
+            tracing::warn!(certificate = name, "failed to remove old generations of `{name}`: {error}");
         }
     }
 
@@ -336,7 +336,7 @@ fn placeholder(store: &Store, entry: &Certificate, now: Timestamp) -> Result<Ins
     let bundle = certificate::self_signed(&names, now).map_err(|error| Failure::new(error.kind(), &error))?;
     let installed = store.write(&entry.name, &bundle).map_err(|error| Failure::new(error.kind(), &error).hint(error.hint()))?;
     store.publish(&entry.name, &installed.generation).map_err(|error| Failure::new(error.kind(), &error).hint(error.hint()))?;
-    tracing::warn!(CERTIFICATE = entry.name, "made a self-signed placeholder live for `{}`: no browser will trust it", entry.name);
+    tracing::warn!(certificate = entry.name, "made a self-signed placeholder live for `{}`: no browser will trust it", entry.name);
     Ok(installed)
 }
 
@@ -385,7 +385,7 @@ impl Done {
             entry: self.entry.clone(),
             id: self.finding.id.clone(),
             new: self.staged.clone()?,
-            old: self.live.clone().filter(|live| !live.bundle.is_placeholder()),
+            old: self.live.clone().filter(|live| !certificate::is_placeholder(&live.bundle)),
             stage: Stage::Staged,
             error: None,
         })

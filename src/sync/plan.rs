@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 
-use crate::certificate::Bundle;
+use crate::certificate::{self, Bundle};
 use crate::ledger::Rejection;
 use crate::report::{Failure, Fingerprint};
 
@@ -31,7 +31,7 @@ impl Facts {
             content: bundle.content_hash(),
             not_before: bundle.not_before(),
             not_after: bundle.not_after(),
-            placeholder: bundle.is_placeholder(),
+            placeholder: certificate::is_placeholder(bundle),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Whether a maintenance window is open.
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
 use crate::config::{Window, Zone};
 
@@ -18,16 +17,17 @@ pub(super) fn is_open(window: &Window, zone: &Zone, now: Timestamp) -> bool {
     (starts(today) && minute >= window.from) || (starts(yesterday) && minute < window.to)
 }
 
-/// The UTC zone, for tests and where nothing else was said.
-#[cfg(test)]
-fn utc() -> Zone {
-    Zone { name: "UTC".into(), zone: TimeZone::UTC }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use jiff::tz::TimeZone;
+
     use super::*;
+
+    /// The zone of most tests.
+    fn utc() -> Zone {
+        Zone { name: "UTC".into(), zone: TimeZone::UTC }
+    }
 
     #[test]
     fn days_minutes_and_midnight() {
