@@ -1,8 +1,8 @@
 //! Why an alert did not get through.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::atomic;
 use crate::config::secret;
 
 /// What went wrong between the outbox and the person.
@@ -24,7 +24,7 @@ pub enum Error {
     Timeout(Duration),
     /// The connection or the exchange broke. The URL is not in it: it carries tokens.
     #[error("failed to reach the other side")]
-    Transport(#[source] reqwest::Error),
+    Transport(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The other side answered, and it was no.
     #[error("server said {status}: {answer}")]
     Status {
@@ -84,15 +84,11 @@ pub enum Error {
     #[error("interrupted: the daemon is stopping")]
     Interrupted,
     /// A file of the outbox.
-    #[error("failed to {what} `{path}`")]
-    File {
-        /// `read`, `write`, `lock` …
-        what: &'static str,
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Disk(#[from] atomic::Error),
+    /// It cannot be put in words: a mistake of ours.
+    #[error("failed to encode an event")]
+    Encode(#[source] serde_json::Error),
 }
 
 impl Error {
@@ -111,7 +107,8 @@ impl Error {
             Error::Smtp { .. } => "smtp",
             Error::Start { .. } | Error::Program { .. } => "command",
             Error::Interrupted => "interrupted",
-            Error::File { .. } => "file",
+            Error::Disk(error) => error.kind(),
+            Error::Encode(_) => "encode",
         }
     }
 
@@ -119,11 +116,17 @@ impl Error {
     /// the day), but slowly.
     pub fn is_transient(&self) -> bool {
         match self {
-            Error::Timeout(_) | Error::Transport(_) | Error::Interrupted | Error::Program { .. } | Error::Desktop(_) | Error::File { .. } => true,
+            Error::Timeout(_) | Error::Transport(_) | Error::Interrupted | Error::Program { .. } | Error::Desktop(_) => true,
             Error::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
             Error::Smtp { source, .. } => !source.is_permanent(),
             Error::Robot { busy, .. } => *busy,
-            Error::Secret { .. } | Error::Settings(_) | Error::Unavailable(_) | Error::Mail(_) | Error::Start { .. } => false,
+            Error::Secret { .. }
+            | Error::Settings(_)
+            | Error::Unavailable(_)
+            | Error::Mail(_)
+            | Error::Start { .. }
+            | Error::Disk(_)
+            | Error::Encode(_) => false,
         }
     }
 
@@ -139,10 +142,19 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Error::Status { status: 300..=399, .. } => "redirects are not followed: write the final address",
-            Error::Status { status: 401 | 403 | 404, .. } => "look at the token in the URL: the robot or hook may have been removed",
-            Error::Robot { busy: false, .. } => "look at the robot's security settings: its secret, keywords and allowed addresses, and this host's clock",
-            Error::Unavailable(_) => "a system service has no desktop session: run certsyncd as a user unit, or set DBUS_SESSION_BUS_ADDRESS",
-            Error::Smtp { source, .. } if source.is_tls() => "the server's certificate must be trusted by the system and `encryption` must fit its port",
+            Error::Status { status: 401 | 403 | 404, .. } => {
+                "look at the token in the URL: the robot or hook may have been removed"
+            }
+            Error::Robot { busy: false, .. } => {
+                "look at the robot's security settings: its secret, keywords and allowed addresses, and this host's clock"
+            }
+            Error::Unavailable(_) => {
+                "a system service has no desktop session: run certsyncd as a user unit, or set DBUS_SESSION_BUS_ADDRESS"
+            }
+            Error::Smtp { source, .. } if source.is_tls() => {
+                "the server's certificate must be trusted by the system and `encryption` must fit its port"
+            }
+            Error::Disk(error) => return error.hint(),
             _ => return None,
         };
         Some(hint.to_owned())

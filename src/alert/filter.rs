@@ -5,7 +5,8 @@ use crate::report::Event;
 
 /// Whether `channel` wants `event`. (`resolved` goes by who got the original, not by this: see [`crate::alert::Outbox`].)
 pub fn accepts(channel: &Channel, event: &Event) -> bool {
-    event.event == EventKind::Test || (severe_enough(channel, event) && wanted_kind(channel, event) && wanted_certificate(channel, event))
+    event.event == EventKind::Test
+        || (severe_enough(channel, event) && wanted_kind(channel, event) && wanted_certificate(channel, event))
 }
 
 /// Names of the channels that want `event`.

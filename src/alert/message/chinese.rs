@@ -75,7 +75,9 @@ pub(super) fn tell(subject: &Subject<'_>, story: &Story<'_>) -> String {
             full_stop(&quote(why), '。')
         ),
         Story::Resolved(over) => resolved(subject, &over),
-        Story::Test { channel } => format!("这是一条测试告警：有人在主机 {host} 上让 certsyncd 测试通道 `{channel}`。一切正常，无需处理。"),
+        Story::Test { channel } => {
+            format!("这是一条测试告警：有人在主机 {host} 上让 certsyncd 测试通道 `{channel}`。一切正常，无需处理。")
+        }
     }
 }
 
@@ -84,7 +86,11 @@ fn expired(subject: &Subject<'_>, until: Timestamp, way: &Way<'_>) -> String {
     let what = if until <= subject.now {
         format!("{who}已于 {} 过期（{}前），客户端会拒绝连接。", date(until), span(until, subject.now))
     } else {
-        format!("{} 标明{who}已过期，但证书自身的到期时间是 {}：证书可能已被吊销，请到控制台查看。", provider(subject), date(until))
+        format!(
+            "{} 标明{who}已过期，但证书自身的到期时间是 {}：证书可能已被吊销，请到控制台查看。",
+            provider(subject),
+            date(until)
+        )
     };
     format!("{what}{}", next(subject, way))
 }
@@ -122,19 +128,37 @@ fn sync_failed(subject: &Subject<'_>, passes: u32, error: Option<&Failure>, unti
     format!("{}{passes}从 {} 获取失败：{}{left}{then}", who(subject), provider(subject), full_stop(&why, '。'))
 }
 
-fn deploy_failed(host: &str, target: &str, certificates: &[String], error: &str, hint: Option<&str>, rolled_back: bool, held: Option<&str>) -> String {
+fn deploy_failed(
+    host: &str,
+    target: &str,
+    certificates: &[String],
+    error: &str,
+    hint: Option<&str>,
+    rolled_back: bool,
+    held: Option<&str>,
+) -> String {
     let what = if certificates.is_empty() { "证书".to_owned() } else { format!("证书 {}", list(certificates)) };
-    let state = if rolled_back { "已恢复为上一份证书。" } else { "未做回退，服务仍使用已加载的证书。" };
+    let state =
+        if rolled_back { "已恢复为上一份证书。" } else { "未做回退，服务仍使用已加载的证书。" };
     let held = held.map(|why| format!("该证书已被搁置，不再自动重试：{}", full_stop(&quote(why), '。'))).unwrap_or_default();
     let hint = hint.map(|hint| format!("处理办法：{}", full_stop(&quote(hint), '。'))).unwrap_or_default();
     let retry = match certificates {
         [only] => format!("certsyncd sync --force {only}"),
         _ => "certsyncd sync --force".to_owned(),
     };
-    format!("主机 {host} 上的 `{target}` 未能启用{what}：{}{state}{held}{hint}排除原因后请执行 `{retry}` 重试。", full_stop(&quote(error), '。'))
+    format!(
+        "主机 {host} 上的 `{target}` 未能启用{what}：{}{state}{held}{hint}排除原因后请执行 `{retry}` 重试。",
+        full_stop(&quote(error), '。')
+    )
 }
 
-fn provider_down(subject: &Subject<'_>, certificates: &[String], cause: &str, hint: Option<&str>, first: Option<(&str, Timestamp)>) -> String {
+fn provider_down(
+    subject: &Subject<'_>,
+    certificates: &[String],
+    cause: &str,
+    hint: Option<&str>,
+    first: Option<(&str, Timestamp)>,
+) -> String {
     let first = match first {
         Some((name, until)) if until > subject.now => {
             format!("现用证书继续提供服务；最早到期的是 `{name}`，{}（{}）。", date(until), remaining(subject.now, until))
@@ -184,7 +208,8 @@ fn next(subject: &Subject<'_>, way: &Way<'_>) -> String {
         [] => String::new(),
         misses => format!("已发现但不能安装的新证书：{}", full_stop(&quote(&misses.join("; ")), '。')),
     };
-    let error = way.error.map(|error| format!("最近一次获取失败：{}", full_stop(&quote(&error.to_string()), '。'))).unwrap_or_default();
+    let error =
+        way.error.map(|error| format!("最近一次获取失败：{}", full_stop(&quote(&error.to_string()), '。'))).unwrap_or_default();
     format!("{order}{misses}{error}")
 }
 

@@ -3,16 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Over, Story, Subject, Unit, Way, date, distance, full_stop, quote, shown};
-use crate::config::Severity;
 use crate::report::Failure;
-
-pub(super) fn severity(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Info => "info",
-        Severity::Warning => "warning",
-        Severity::Critical => "critical",
-    }
-}
 
 pub(super) fn tell(subject: &Subject<'_>, story: &Story<'_>) -> String {
     let host = subject.host;
@@ -28,13 +19,17 @@ pub(super) fn tell(subject: &Subject<'_>, story: &Story<'_>) -> String {
         Story::Renewed { until, previous_id } => {
             let end = format!("{} ({})", date(until), span(subject.now, until));
             let ids = match (previous_id, subject.id) {
-                (Some(old), Some(new)) => format!(" Its id changed from `{old}` to `{new}`; the configuration may stay as it is."),
+                (Some(old), Some(new)) => {
+                    format!(" Its id changed from `{old}` to `{new}`; the configuration may stay as it is.")
+                }
                 _ => String::new(),
             };
             format!("{who} has been renewed: another certificate is live, valid until {end}.{ids} Nothing is to be done.")
         }
         Story::SuccessorAvailable { successor, until } => {
-            let live = until.map(|until| format!("; the live one ends {}, on {}", within(subject.now, until), date(until))).unwrap_or_default();
+            let live = until
+                .map(|until| format!("; the live one ends {}, on {}", within(subject.now, until), date(until)))
+                .unwrap_or_default();
             format!("A renewal for {who} waits for your decision: {}{live}. {}", listed(successor), take(&successor.id))
         }
         Story::Drift { changes } => format!(
@@ -60,13 +55,16 @@ pub(super) fn tell(subject: &Subject<'_>, story: &Story<'_>) -> String {
         ),
         Story::Resolved(over) => resolved(subject, &over),
         Story::Test { channel } => {
-            format!("This is a test of channel `{channel}`, sent by certsyncd on {host} because someone asked for it. Nothing is wrong.")
+            format!(
+                "This is a test of channel `{channel}`, sent by certsyncd on {host} because someone asked for it. Nothing is wrong."
+            )
         }
     }
 }
 
 fn expiring(subject: &Subject<'_>, until: Timestamp, flagged: bool, way: &Way<'_>) -> String {
-    let source = if flagged { format!(" `{}` marks it as expiring.", subject.provider.unwrap_or("the provider")) } else { String::new() };
+    let source =
+        if flagged { format!(" `{}` marks it as expiring.", subject.provider.unwrap_or("the provider")) } else { String::new() };
     let (when, day) = (within(subject.now, until), date(until));
     format!("{} ends {when}, on {day}.{source} {}", capital(&who(subject)), next(subject, way))
 }
@@ -115,30 +113,58 @@ fn sync_failed(subject: &Subject<'_>, passes: u32, error: Option<&Failure>, unti
         None => format!("Correct the cause, then run `certsyncd sync {name}`."),
     };
     let why = error.map_or_else(|| "no cause was told".to_owned(), |error| quote(&error.to_string()));
-    format!("{} could not be fetched from `{}` in {passes}: {} {left} {then}", capital(&who(subject)), subject.provider.unwrap_or("its provider"), full_stop(&why, '.'))
+    format!(
+        "{} could not be fetched from `{}` in {passes}: {} {left} {then}",
+        capital(&who(subject)),
+        subject.provider.unwrap_or("its provider"),
+        full_stop(&why, '.')
+    )
 }
 
-fn deploy_failed(host: &str, target: &str, certificates: &[String], error: &str, hint: Option<&str>, rolled_back: bool, held: Option<&str>) -> String {
+fn deploy_failed(
+    host: &str,
+    target: &str,
+    certificates: &[String],
+    error: &str,
+    hint: Option<&str>,
+    rolled_back: bool,
+    held: Option<&str>,
+) -> String {
     let what = if certificates.is_empty() { "its certificates".to_owned() } else { list(certificates) };
     let state = if rolled_back {
         "The previous certificate was put back and is live again."
     } else {
         "Nothing was put back; the server goes on with what it has loaded."
     };
-    let held = held.map(|why| format!(" It is held now and not tried again by itself: {}", full_stop(&quote(why), '.'))).unwrap_or_default();
+    let held = held
+        .map(|why| format!(" It is held now and not tried again by itself: {}", full_stop(&quote(why), '.')))
+        .unwrap_or_default();
     let hint = hint.map(|hint| format!("To mend it: {} ", full_stop(&quote(hint), '.'))).unwrap_or_default();
     let retry = match certificates {
         [only] => format!("certsyncd sync --force {only}"),
         _ => "certsyncd sync --force".to_owned(),
     };
-    format!("`{target}` on {host} did not take up {what}: {} {state}{held} {hint}Try again with `{retry}` once the cause is mended.", full_stop(&quote(error), '.'))
+    format!(
+        "`{target}` on {host} did not take up {what}: {} {state}{held} {hint}Try again with `{retry}` once the cause is mended.",
+        full_stop(&quote(error), '.')
+    )
 }
 
-fn provider_down(subject: &Subject<'_>, certificates: &[String], cause: &str, hint: Option<&str>, first: Option<(&str, Timestamp)>) -> String {
+fn provider_down(
+    subject: &Subject<'_>,
+    certificates: &[String],
+    cause: &str,
+    hint: Option<&str>,
+    first: Option<(&str, Timestamp)>,
+) -> String {
     let provider = subject.provider.unwrap_or("a provider");
     let first = match first {
         Some((name, until)) if until > subject.now => {
-            format!(" What is live stays in service; the first to end is `{name}`, {}, on {}.", within(subject.now, until), date(until))
+            format!(
+                " What is live stays in service; the first to end is `{name}`, {}, on {}.",
+                within(subject.now, until),
+                date(until)
+            )
         }
         Some((name, until)) => format!(" `{name}` has already ended, on {}: clients refuse it.", date(until)),
         None => String::new(),
@@ -159,14 +185,18 @@ fn resolved(subject: &Subject<'_>, over: &Over<'_>) -> String {
     let host = subject.host;
     let who = who(subject);
     let text = match *over {
-        Over::Replaced(until) => format!("{who} has another certificate in service, valid until {} ({})", date(until), span(subject.now, until)),
+        Over::Replaced(until) => {
+            format!("{who} has another certificate in service, valid until {} ({})", date(until), span(subject.now, until))
+        }
         Over::Valid(until) => format!("{who} counts as valid again, until {} ({})", date(until), span(subject.now, until)),
         Over::Fetched => format!("{who} is fetched from `{}` again without error", subject.provider.unwrap_or("its provider")),
         Over::Deployed(target) => format!("`{target}` on {host} has taken up its certificates"),
         Over::ProviderBack(provider) => format!("`{provider}` delivers its certificates to {host} again"),
         Over::ClockRight => format!("the clock of {host} is right again"),
         Over::ConfigAccepted => format!("the configuration on {host} is valid again and in use"),
-        Over::Removed(what) => format!("`{what}` is no longer in the configuration of {host}, and nobody watches it here any more"),
+        Over::Removed(what) => {
+            format!("`{what}` is no longer in the configuration of {host}, and nobody watches it here any more")
+        }
     };
     format!("Over: {text}. Nothing is to be done.")
 }
@@ -186,7 +216,10 @@ fn next(subject: &Subject<'_>, way: &Way<'_>) -> String {
         [] => String::new(),
         misses => format!(" Seen, but not fit to install: {}", full_stop(&quote(&misses.join("; ")), '.')),
     };
-    let error = way.error.map(|error| format!(" The last try to fetch failed: {}", full_stop(&quote(&error.to_string()), '.'))).unwrap_or_default();
+    let error = way
+        .error
+        .map(|error| format!(" The last try to fetch failed: {}", full_stop(&quote(&error.to_string()), '.')))
+        .unwrap_or_default();
     format!("{order}{misses}{error}")
 }
 

@@ -9,7 +9,7 @@ mod english;
 
 use jiff::Timestamp;
 
-use crate::config::{EventKind, Language};
+use crate::config::{EventKind, Language, Severity};
 use crate::report::{Event, Failure, Served, SuccessorNote};
 
 /// Where the package puts `docs/alerts.md`.
@@ -202,12 +202,21 @@ pub fn title(event: &Event, language: Language) -> String {
     match language {
         Language::En => {
             let what = what.map(|what| format!(": {what}")).unwrap_or_default();
-            format!("[{}] {}{what} on {}", english::severity(event.severity), event.event.name().replace('_', " "), event.host)
+            format!("[{}] {}{what} on {}", severity(event.severity), event.event.name().replace('_', " "), event.host)
         }
         Language::Zh => {
             let what = what.map(|what| format!("：{what}")).unwrap_or_default();
             format!("【{}】{}{what}（{}）", chinese::severity(event.severity), chinese::kind(event.event), event.host)
         }
+    }
+}
+
+/// `info`, `warning`, `critical`.
+pub fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "info",
+        Severity::Warning => "warning",
+        Severity::Critical => "critical",
     }
 }
 
@@ -262,7 +271,11 @@ fn shown<'a>(names: &'a [String], own: Option<&str>) -> (Vec<&'a str>, usize) {
 /// A sentence's end: fragments from elsewhere often bring their own.
 fn full_stop(fragment: &str, stop: char) -> String {
     let fragment = fragment.trim_end();
-    if fragment.ends_with(['.', '!', '?', '…', '。', '！', '？']) { fragment.to_owned() } else { format!("{fragment}{stop}") }
+    if fragment.ends_with(['.', '!', '?', '…', '。', '！', '？']) {
+        fragment.to_owned()
+    } else {
+        format!("{fragment}{stop}")
+    }
 }
 
 #[cfg(test)]

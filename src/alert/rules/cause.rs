@@ -58,8 +58,12 @@ impl<'a> Judge<'a> {
         let error = group.first().and_then(|certificate| certificate.error.as_ref());
         let root = error.and_then(|error| error.causes.last()).map_or("no cause was told", String::as_str);
         let cause = self.incident_of(provider).map_or(root, |incident| incident.message.as_str());
-        let first = group.iter().filter_map(|c| c.live.as_ref().map(|live| (c.name.as_str(), live.not_after))).min_by_key(|(_, end)| *end);
-        let story = Story::ProviderDown { certificates: &names, cause, hint: error.and_then(|error| error.hint.as_deref()), first };
+        let first = group
+            .iter()
+            .filter_map(|c| c.live.as_ref().map(|live| (c.name.as_str(), live.not_after)))
+            .min_by_key(|(_, end)| *end);
+        let story =
+            Story::ProviderDown { certificates: &names, cause, hint: error.and_then(|error| error.hint.as_deref()), first };
         let subject = self.subject(Some(provider));
         let mut event = super::event(EventKind::ProviderDown, key, &subject, &story);
         event.count = names.len();
@@ -80,7 +84,8 @@ impl<'a> Judge<'a> {
     }
 
     fn incident_of(&self, provider: &str) -> Option<&'a Incident> {
-        let about = |incident: &&Incident| incident.event == EventKind::ProviderDown && incident.provider.as_deref() == Some(provider);
+        let about =
+            |incident: &&Incident| incident.event == EventKind::ProviderDown && incident.provider.as_deref() == Some(provider);
         self.facts.report.incidents.iter().find(about)
     }
 

@@ -61,7 +61,9 @@ impl Judge<'_> {
 
         let mut heirs = Vec::new();
         for old in self.keys(&certificate.name, &KINDS) {
-            let Some(state) = self.verdict.raised.get(&old).filter(|_| current.as_ref().is_none_or(|(_, key)| *key != old)).cloned() else {
+            let Some(state) =
+                self.verdict.raised.get(&old).filter(|_| current.as_ref().is_none_or(|(_, key)| *key != old)).cloned()
+            else {
                 continue;
             };
             let same = state.fingerprint == Some(judged.fingerprint);
@@ -91,8 +93,19 @@ impl Judge<'_> {
         }
     }
 
-    fn tell_standing(&mut self, certificate: &CertificateReport, judged: &Judged<'_>, standing: Standing, key: &str, heirs: Vec<String>) {
-        let way = Way { successor: certificate.successor.as_ref(), near_misses: &certificate.near_misses, error: certificate.error.as_ref() };
+    fn tell_standing(
+        &mut self,
+        certificate: &CertificateReport,
+        judged: &Judged<'_>,
+        standing: Standing,
+        key: &str,
+        heirs: Vec<String>,
+    ) {
+        let way = Way {
+            successor: certificate.successor.as_ref(),
+            near_misses: &certificate.near_misses,
+            error: certificate.error.as_ref(),
+        };
         let until = judged.until;
         let story = match (judged.served, standing) {
             (Some(served), _) => Story::Stale { served, until, live_until: judged.live.not_after },
@@ -132,7 +145,8 @@ impl Judge<'_> {
 
     fn standing(&self, certificate: &CertificateReport, record: Option<&CertificateRecord>, judged: &Judged<'_>) -> Standing {
         // the flag is about what is live; an older one that is still served is judged by its own date
-        let flag = if judged.served.is_some() { None } else { certificate.valid.or_else(|| record.and_then(|record| record.valid)) };
+        let flag =
+            if judged.served.is_some() { None } else { certificate.valid.or_else(|| record.and_then(|record| record.valid)) };
         if flag == Some(Valid::Expired) || judged.until <= self.facts.now {
             return Standing::Expired;
         }
@@ -150,7 +164,8 @@ impl Judge<'_> {
     fn threshold(&self, judged: &Judged<'_>) -> Option<u32> {
         let left = judged.until.duration_since(self.facts.now);
         let lifetime_days = lifetime(judged.live).as_secs().saturating_add(86_399) / 86_400;
-        let crossed = |days: u32| i64::from(days) * 3 <= lifetime_days && left <= SignedDuration::from_hours(24 * i64::from(days));
+        let crossed =
+            |days: u32| i64::from(days) * 3 <= lifetime_days && left <= SignedDuration::from_hours(24 * i64::from(days));
         self.facts.settings.thresholds.iter().copied().filter(|days| crossed(*days)).min()
     }
 
@@ -164,7 +179,8 @@ impl Judge<'_> {
     /// Whether what clients see ends within [`super::LAST_DAYS`].
     pub(super) fn ends_soon(&self, certificate: &CertificateReport) -> bool {
         let judged = judged(certificate, self.record(&certificate.name));
-        !self.clock_is_in_doubt(certificate) && judged.is_some_and(|judged| judged.until.duration_since(self.facts.now) <= super::LAST_DAYS)
+        !self.clock_is_in_doubt(certificate)
+            && judged.is_some_and(|judged| judged.until.duration_since(self.facts.now) <= super::LAST_DAYS)
     }
 }
 
@@ -193,5 +209,7 @@ fn never_matched(record: Option<&CertificateRecord>, served: &Served) -> bool {
 /// Whether a look failed where this leaf was last seen served: then it is not over yet.
 fn still_shown(certificate: &CertificateReport, record: Option<&CertificateRecord>, fingerprint: Option<Fingerprint>) -> bool {
     let unseen = certificate.served.iter().any(|served| served.fingerprint.is_none());
-    unseen && fingerprint.is_some() && record.is_some_and(|record| record.targets.values().any(|delivery| delivery.verified == fingerprint))
+    unseen
+        && fingerprint.is_some()
+        && record.is_some_and(|record| record.targets.values().any(|delivery| delivery.verified == fingerprint))
 }

@@ -48,7 +48,8 @@ impl<'a> Judge<'a> {
 
     /// Whether the provider answered in this pass, or is no longer asked at all.
     fn heard(&self, provider: Option<&str>) -> bool {
-        let mut asked = self.facts.report.certificates.iter().filter(|c| provider.is_none_or(|provider| c.provider == provider)).peekable();
+        let mut asked =
+            self.facts.report.certificates.iter().filter(|c| provider.is_none_or(|provider| c.provider == provider)).peekable();
         asked.peek().is_none() || asked.any(super::asked_well)
     }
 

@@ -227,7 +227,8 @@ impl<'a> Judge<'a> {
     /// Whether a provider was asked with success in this pass, and none says that the clock is wrong.
     fn clock_is_proved(&self) -> bool {
         let report = self.facts.report;
-        report.certificates.iter().any(asked_well) && !report.incidents.iter().any(|incident| incident.event == EventKind::ClockSkew)
+        report.certificates.iter().any(asked_well)
+            && !report.incidents.iter().any(|incident| incident.event == EventKind::ClockSkew)
     }
 
     /// What was raised about things that are no longer in the inventory.

@@ -27,7 +27,10 @@ impl Judge<'_> {
 
     fn successor(&mut self, certificate: &CertificateReport) {
         let live = certificate.live.as_ref();
-        let offered = certificate.successor.as_ref().map(|note| (note, format!("{}/{}/{}", EventKind::SuccessorAvailable, certificate.name, note.id)));
+        let offered = certificate
+            .successor
+            .as_ref()
+            .map(|note| (note, format!("{}/{}/{}", EventKind::SuccessorAvailable, certificate.name, note.id)));
         let mut heirs = Vec::new();
         for old in self.keys(&certificate.name, &[EventKind::SuccessorAvailable]) {
             let state = self.verdict.raised.get(&old);
@@ -64,7 +67,8 @@ impl Judge<'_> {
         match target.action {
             TargetAction::Failed | TargetAction::RolledBack => {
                 let event = self.deploy_failed(target, key);
-                let news = told.is_some_and(|last| last != self.facts.now) && target.certificates.iter().any(|name| self.is_first_rejection(name));
+                let news = told.is_some_and(|last| last != self.facts.now)
+                    && target.certificates.iter().any(|name| self.is_first_rejection(name));
                 if news { self.tell(event) } else { self.raise(event, true) }
             }
             _ if told.is_none() => {}
@@ -79,8 +83,11 @@ impl Judge<'_> {
 
     fn deploy_failed(&self, target: &TargetReport, key: String) -> Event {
         let rejected = self.rejected(&target.name);
-        let certificates: Vec<String> =
-            if target.error.is_some() || rejected.is_empty() { target.certificates.clone() } else { rejected.iter().map(|(name, _)| (*name).to_owned()).collect() };
+        let certificates: Vec<String> = if target.error.is_some() || rejected.is_empty() {
+            target.certificates.clone()
+        } else {
+            rejected.iter().map(|(name, _)| (*name).to_owned()).collect()
+        };
         let words = match (&target.error, rejected.first(), &target.pending) {
             (Some(error), _, _) => error.to_string(),
             (None, Some((_, rejection)), _) => rejection.why.clone(),
@@ -119,7 +126,8 @@ impl Judge<'_> {
 
     /// Certificates of this target whose newest one a server rejected.
     fn rejected(&self, target: &str) -> Vec<(&str, &Rejection)> {
-        let concerned = self.facts.records.iter().filter(|(name, record)| record.targets.contains_key(target) && self.is_watched(name));
+        let concerned =
+            self.facts.records.iter().filter(|(name, record)| record.targets.contains_key(target) && self.is_watched(name));
         concerned.filter_map(|(name, record)| Some((name.as_str(), rejection(record)?))).collect()
     }
 
