@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::rc::Rc;
 
 use rars::{
-    ArchiveMember, ArchiveMemberDetail, ArchiveReadOptions, ArchiveReader, AttrSource, Error as RarError, ErrorKind,
+    Archive, ArchiveMember, ArchiveMemberDetail, ArchiveReadOptions, ArchiveReader, AttrSource, Error as RarError, ErrorKind,
     ExtractionDecision,
 };
 use zeroize::Zeroizing;
@@ -32,6 +32,9 @@ pub(super) fn read(bytes: &[u8], within: &str, budget: &mut Budget) -> Result<Ve
     if volume {
         return Err(Error::MultiVolume);
     }
+    if !ends(&archive) {
+        return Err(Error::Damaged("it is cut off: its end record is missing".to_owned()));
+    }
     let sinks: RefCell<Vec<(String, Sink)>> = RefCell::default();
     let mut refused = None;
     let outcome = archive.extract_with_control(limits(), |member| {
@@ -53,6 +56,15 @@ pub(super) fn read(bytes: &[u8], within: &str, budget: &mut Budget) -> Result<Ve
     }
     outcome.map_err(broken)?;
     sinks.into_inner().into_iter().map(|(name, sink)| sink.entry(name)).collect()
+}
+
+/// Whether the end record is there. RAR reads on without; but then a file that was cut off between two members would pass as whole.
+fn ends(archive: &Archive) -> bool {
+    match archive {
+        Archive::Rar15To40(rar) => rar.blocks.iter().any(|block| matches!(block, rars::rar15_40::Block::End(_))),
+        Archive::Rar50Plus(rar) => rar.blocks.iter().any(|block| matches!(block, rars::rar50::Block::End(_))),
+        _ => false,
+    }
 }
 
 /// What is known of a member before it is unpacked: its name and size, `None` for a folder.

@@ -126,7 +126,8 @@ impl Heap {
     /// issue), then the one that lasts longest, then the smallest in bytes.
     fn pair(&self, pieces: &[Piece]) -> Result<(usize, usize), Error> {
         let pairs = self.certificates.iter().enumerate().filter_map(|(index, certificate)| {
-            let key = self.keys.iter().position(|key| key.spki == certificate.spki)?;
+            let fitting = self.keys.iter().enumerate().filter(|(_, key)| key.spki == certificate.spki);
+            let (key, _) = fitting.min_by_key(|(_, key)| key.order())?;
             Some((index, key, certificate))
         });
         let best = pairs.min_by_key(|(_, _, certificate)| preference(certificate));
