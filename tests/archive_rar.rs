@@ -184,6 +184,46 @@ fn huaweis_archive_as_rar_gives_a_bundle() {
     }
 }
 
+fn fixture(name: &str) -> (std::path::PathBuf, Vec<u8>) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/rar").join(name);
+    let bytes = std::fs::read(&path).unwrap();
+    (path, bytes)
+}
+
+#[test]
+fn archives_of_the_real_rar_are_read_as_libarchive_reads_them() {
+    for name in ["rar4-compressed", "rar4-comment", "rar4-ppmd", "rar5-solid", "rar5-stored", "rar5-recovery-comment-quickopen"] {
+        let (path, archive) = fixture(&format!("{name}.rar"));
+        let entries = unpack(&archive).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let theirs = |args: &[&str]| Command::new("bsdtar").args(args).output().unwrap().stdout;
+        let path = path.to_str().unwrap();
+        let listing = String::from_utf8(theirs(&["-tf", path])).unwrap();
+        assert_eq!(names(&entries), listing.lines().collect::<Vec<_>>(), "{name}");
+        for entry in &entries {
+            assert_eq!(entry.bytes.as_slice(), theirs(&["-xOf", path, &entry.name]), "{name}: {}", entry.name);
+            assert!(!entry.bytes.is_empty());
+        }
+    }
+    let (_, solid) = fixture("rar4-solid.rar");
+    assert_eq!(names(&unpack(&solid).unwrap()), ["one.txt", "two.txt"], "libarchive does not read this one");
+}
+
+#[test]
+fn archives_of_the_real_rar_that_we_do_not_read_are_refused_in_words() {
+    for (name, kind) in [
+        ("rar4-encrypted", "archive_encrypted"),
+        ("rar4-encrypted-headers", "archive_encrypted"),
+        ("rar5-encrypted", "archive_encrypted"),
+        ("rar5-encrypted-headers", "archive_encrypted"),
+        ("rar4-volume", "archive_unsupported"),
+        ("rar5-volume", "archive_unsupported"),
+        ("rar5-ratio-above-100", "archive_hostile"),
+    ] {
+        let error = unpack(&fixture(&format!("{name}.rar")).1).unwrap_err();
+        assert_eq!(error.kind(), kind, "{name}: {error}");
+    }
+}
+
 #[test]
 fn limits_hold_at_their_edges() {
     let many = |count: usize| -> Vec<Member> { (0..count).map(|i| member(&i.to_string(), b"x")).collect() };
