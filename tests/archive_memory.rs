@@ -35,6 +35,38 @@ fn python(script: &str) -> Vec<u8> {
     run("python3", &["-c", &format!("import sys, io, struct, zlib, zipfile\nout = sys.stdout.buffer\n{script}")], b"")
 }
 
+/// `rar5-solid.rar` with another dictionary size in its file headers: 128 KiB shifted by `power`.
+fn with_dictionary(power: u8) -> Vec<u8> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/rar/rar5-solid.rar");
+    let script = format!(
+        "
+b = bytearray(open('{}', 'rb').read())
+def v(at):
+  n, shift = 0, 0
+  while True:
+    n |= (b[at] & 127) << shift; shift += 7; at += 1
+    if b[at - 1] < 128: return n, at
+at = 8
+while at < len(b):
+  size, body = v(at + 4); end = body + size
+  kind, p = v(body); flags, p = v(p)
+  extra, p = v(p) if flags & 1 else (0, p)
+  data, p = v(p) if flags & 2 else (0, p)
+  if kind == 2:
+    file_flags, p = v(p); full, p = v(p); mode, p = v(p)
+    p += (4 if file_flags & 2 else 0) + (4 if file_flags & 4 else 0)
+    info, after = v(p)
+    info = info & ~(15 << 10) | {power} << 10
+    b[p:after] = bytes([info & 127 | 128, info >> 7])
+    assert after == p + 2
+    b[at:at + 4] = struct.pack('<I', zlib.crc32(b[at + 4:end]))
+  at = end + data
+out.write(b)",
+        path.display()
+    );
+    python(&script)
+}
+
 #[test]
 fn hostile_input_costs_little() {
     let many = python(
@@ -67,11 +99,11 @@ fn hostile_input_costs_little() {
         }
     }
 
-    // RAR 5: a compressed member that asks for a dictionary of 4 GiB, and PPMd in RAR 4 with 256 MiB of memory.
-    let dictionary = python(
-        "def v(n):\n  o = b''\n  while True:\n    b, n = n & 127, n >> 7\n    o += bytes([b | (128 if n else 0)])\n    if not n: return o\ndef block(f):\n  h = v(len(f)) + f\n  return struct.pack('<I', zlib.crc32(h)) + h\nd = bytes(range(256)) * 40\nf = v(2) + v(2) + v(len(d)) + v(4) + v(500000) + v(0o100644) + b'\\0' * 4 + v((15 << 10) | (3 << 7)) + v(1) + v(1) + b'a'\nout.write(b'Rar!\\x1a\\7\\1\\0' + block(v(1) + v(0) + v(0)) + block(f) + d + block(v(5) + v(0) + v(0)))",
-    );
-    bounded("a dictionary of 4 GiB", || assert!(unpack(&dictionary).is_err()));
+    // RAR 5: the real RAR's archive, made to ask for larger dictionaries; and RAR 4 with 256 MiB for PPMd.
+    for (power, allowed) in [(0, true), (8, true), (9, false), (15, false)] {
+        let archive = with_dictionary(power);
+        bounded(&format!("a dictionary of 128 KiB << {power}"), || assert_eq!(unpack(&archive).is_ok(), allowed));
+    }
     let ppmd = python(
         "def block(t, fl, f):\n  h = bytes([t]) + struct.pack('<HH', fl, 7 + len(f)) + f\n  return struct.pack('<H', zlib.crc32(h) & 0xffff) + h\nd = b'\\xaf\\xff' + bytes(range(256)) * 40\nf = struct.pack('<IIBIIBBHI', len(d), 500000, 3, 0, 0, 29, 0x33, 1, 0o100644) + b'a'\nout.write(b'Rar!\\x1a\\7\\0' + block(0x73, 0, bytes(6)) + block(0x74, 0x8000, f) + d + block(0x7b, 0x4000, b''))",
     );

@@ -78,7 +78,7 @@ pub fn unpack(bytes: &[u8]) -> Result<Vec<Entry>, Error> {
 /// Why an archive gives no entries.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The first bytes are those of no archive we read; `starts` shows them.
+    /// The first bytes are those of no archive we read; what they look like instead.
     #[error("expected a zip or RAR archive, found {0}")]
     NotAnArchive(String),
     /// Longer than [`MAX_ARCHIVE_BYTES`].

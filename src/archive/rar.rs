@@ -19,10 +19,10 @@ use super::{Budget, Entry, Error, MAX_ENTRIES, MAX_ENTRY_BYTES, MAX_TOTAL_BYTES,
 const MAX_HEADERS: u64 = MAX_ENTRIES as u64 + 16;
 /// Bytes of all headers.
 const MAX_HEADER_BYTES: u64 = 1024 * 1024;
-/// Dictionary that a RAR 5 member may ask for; RAR shrinks it to the size of what it packs, so 4 MiB is plenty.
-const MAX_DICTIONARY_BYTES: u64 = 4 * 1024 * 1024;
+/// Dictionary that a RAR 5 member may ask for: RAR's own default, which it shrinks to the size of what it packs.
+const MAX_DICTIONARY_BYTES: u64 = 32 * 1024 * 1024;
 /// Everything that the decoders may hold at once.
-const MAX_WORKSPACE_BYTES: u64 = 24 * 1024 * 1024;
+const MAX_WORKSPACE_BYTES: u64 = 40 * 1024 * 1024;
 
 /// Every regular file, in the archive's order.
 pub(super) fn read(bytes: &[u8], within: &str, budget: &mut Budget) -> Result<Vec<Entry>, Error> {

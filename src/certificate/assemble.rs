@@ -64,7 +64,7 @@ impl Heap {
             match block.content {
                 Content::Certificate(der) => {
                     let why = |why| Error::Certificate { piece: piece.name.clone(), why };
-                    self.certificate(Certificate::parse(der).map_err(why)?)?;
+                    self.certificate(Certificate::parse(&der).map_err(why)?)?;
                 }
                 Content::Key(der) => match Key::load(&piece.name, der) {
                     Ok(key) => self.key(key)?,
@@ -88,7 +88,7 @@ impl Heap {
         if piece.bytes.first() != Some(&SEQUENCE) || piece.bytes.len() > MAX_BLOCK_BYTES {
             return Ok(());
         }
-        if let Ok(certificate) = Certificate::parse(piece.bytes.to_vec()) {
+        if let Ok(certificate) = Certificate::parse(&piece.bytes) {
             return self.certificate(certificate);
         }
         match Key::load(&piece.name, Zeroizing::new(piece.bytes.to_vec())) {
