@@ -6,7 +6,7 @@ mod certificate_pki;
 
 use certificate_pki::*;
 use certsyncd::certificate::{
-    Bundle, Error, MAX_PKCS12_BYTES, PLACEHOLDER_LIFETIME, encode, is_placeholder, pkcs12_holds, self_signed,
+    Bundle, Error, MAX_PKCS12_BYTES, MAX_PKCS12_ROUNDS, PLACEHOLDER_LIFETIME, encode, is_placeholder, pkcs12_holds, self_signed,
 };
 use certsyncd::config::Format;
 use jiff::Timestamp;
@@ -162,6 +162,22 @@ fn pkcs12_is_compared_by_content() {
     }
     assert!(!pkcs12_holds(&vec![0x30; MAX_PKCS12_BYTES + 1], &password, &bundle));
     assert!(matches!(encode(&bundle, Format::Pkcs12, None), Err(Error::NoPassword)));
+}
+
+#[test]
+fn a_pkcs12_file_that_asks_for_endless_work_is_not_opened() {
+    let Case { bundle, .. } = case();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("combined.pem");
+    std::fs::write(&path, &bundle.files().files["combined.pem"][..]).unwrap();
+    let made =
+        |rounds: &str| openssl(&["pkcs12", "-export", "-in", path.to_str().unwrap(), "-passout", "pass:x", "-iter", rounds], b"");
+    let password = SecretString::from("x");
+    assert!(pkcs12_holds(&made("1000"), &password, &bundle), "openssl's own file of the same");
+    let more = made(&(MAX_PKCS12_ROUNDS + 1).to_string());
+    let start = std::time::Instant::now();
+    assert!(!pkcs12_holds(&more, &password, &bundle));
+    assert!(start.elapsed().as_millis() < 100, "not one round was made");
 }
 
 #[test]

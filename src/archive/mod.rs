@@ -78,7 +78,7 @@ pub fn unpack(bytes: &[u8]) -> Result<Vec<Entry>, Error> {
 /// Why an archive gives no entries.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The first bytes are those of no archive we read; `starts` shows them.
+    /// The first bytes are those of no archive we read; what they look like instead.
     #[error("expected a zip or RAR archive, found {0}")]
     NotAnArchive(String),
     /// Longer than [`MAX_ARCHIVE_BYTES`].
@@ -286,4 +286,53 @@ fn describe(bytes: &[u8]) -> String {
 
 fn named(name: &Option<String>) -> String {
     name.as_ref().map(|name| format!(" (`{name}`)")).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    fn budget() -> Budget {
+        Budget { entries: 1, bytes: 2 * MAX_ENTRY_BYTES, names: BTreeSet::new() }
+    }
+
+    #[test]
+    fn the_ratio_is_judged_above_the_free_size() {
+        let (free, packed) = (RATIO_FREE_BYTES, 1000);
+        assert!(budget().file("a", 1, free).is_ok());
+        assert!(matches!(budget().file("a", 1, free + 1), Err(Error::Bomb { .. })));
+        assert!(budget().file("a", packed, packed * MAX_RATIO).is_ok());
+        assert!(matches!(budget().file("a", packed, packed * MAX_RATIO + 1), Err(Error::Bomb { .. })));
+        assert!(budget().file("a", u64::MAX, MAX_ENTRY_BYTES).is_ok());
+    }
+
+    #[test]
+    fn what_was_charged_is_gone() {
+        let mut budget = budget();
+        assert!(budget.entry().is_ok());
+        assert!(matches!(budget.entry(), Err(Error::TooManyEntries)));
+        let full = MAX_ENTRY_BYTES;
+        assert!(budget.file("a", full, full).is_ok() && budget.file("b", full, full).is_ok());
+        assert!(matches!(budget.file("c", 1, 1), Err(Error::TotalTooLarge)));
+        assert!(matches!(budget.file("a", 0, 0), Err(Error::DuplicateName { .. })));
+    }
+
+    #[test]
+    fn labels_are_plain() {
+        assert_eq!(label(b"Nginx\\server.key", "").unwrap(), "Nginx/server.key");
+        assert_eq!(label(b"a\xff\x07", "x.zip").unwrap(), "x.zip/a\u{fffd}\u{fffd}");
+        for raw in [b"".as_slice(), b"/a", b"\\a", b"..", b"a/..", b"..\\a", b"c:a"] {
+            assert!(matches!(label(raw, ""), Err(Error::UnsafeName { .. })), "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn only_regular_modes_are_files() {
+        for (mode, expected) in
+            [(0, true), (0o644, true), (0o100_600, true), (0o120_777, false), (0o020_600, false), (0o040_755, false)]
+        {
+            assert_eq!(is_regular(mode), expected, "{mode:o}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::rc::Rc;
 
 use rars::{
-    ArchiveMember, ArchiveMemberDetail, ArchiveReadOptions, ArchiveReader, AttrSource, Error as RarError, ErrorKind,
+    Archive, ArchiveMember, ArchiveMemberDetail, ArchiveReadOptions, ArchiveReader, AttrSource, Error as RarError, ErrorKind,
     ExtractionDecision,
 };
 use zeroize::Zeroizing;
@@ -19,10 +19,10 @@ use super::{Budget, Entry, Error, MAX_ENTRIES, MAX_ENTRY_BYTES, MAX_TOTAL_BYTES,
 const MAX_HEADERS: u64 = MAX_ENTRIES as u64 + 16;
 /// Bytes of all headers.
 const MAX_HEADER_BYTES: u64 = 1024 * 1024;
-/// Dictionary that a RAR 5 member may ask for; RAR shrinks it to the size of what it packs, so 4 MiB is plenty.
-const MAX_DICTIONARY_BYTES: u64 = 4 * 1024 * 1024;
+/// Dictionary that a RAR 5 member may ask for: RAR's own default, which it shrinks to the size of what it packs.
+const MAX_DICTIONARY_BYTES: u64 = 32 * 1024 * 1024;
 /// Everything that the decoders may hold at once.
-const MAX_WORKSPACE_BYTES: u64 = 24 * 1024 * 1024;
+const MAX_WORKSPACE_BYTES: u64 = 40 * 1024 * 1024;
 
 /// Every regular file, in the archive's order.
 pub(super) fn read(bytes: &[u8], within: &str, budget: &mut Budget) -> Result<Vec<Entry>, Error> {
@@ -31,6 +31,9 @@ pub(super) fn read(bytes: &[u8], within: &str, budget: &mut Budget) -> Result<Ve
         || archive.as_rar50().is_some_and(|rar| rar.main.is_volume());
     if volume {
         return Err(Error::MultiVolume);
+    }
+    if !ends(&archive) {
+        return Err(Error::Damaged("it is cut off: its end record is missing".to_owned()));
     }
     let sinks: RefCell<Vec<(String, Sink)>> = RefCell::default();
     let mut refused = None;
@@ -53,6 +56,15 @@ pub(super) fn read(bytes: &[u8], within: &str, budget: &mut Budget) -> Result<Ve
     }
     outcome.map_err(broken)?;
     sinks.into_inner().into_iter().map(|(name, sink)| sink.entry(name)).collect()
+}
+
+/// Whether the end record is there. RAR reads on without; but then a file that was cut off between two members would pass as whole.
+fn ends(archive: &Archive) -> bool {
+    match archive {
+        Archive::Rar15To40(rar) => rar.blocks.iter().any(|block| matches!(block, rars::rar15_40::Block::End(_))),
+        Archive::Rar50Plus(rar) => rar.blocks.iter().any(|block| matches!(block, rars::rar50::Block::End(_))),
+        _ => false,
+    }
 }
 
 /// What is known of a member before it is unpacked: its name and size, `None` for a folder.

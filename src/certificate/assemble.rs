@@ -64,7 +64,7 @@ impl Heap {
             match block.content {
                 Content::Certificate(der) => {
                     let why = |why| Error::Certificate { piece: piece.name.clone(), why };
-                    self.certificate(Certificate::parse(der).map_err(why)?)?;
+                    self.certificate(Certificate::parse(&der).map_err(why)?)?;
                 }
                 Content::Key(der) => match Key::load(&piece.name, der) {
                     Ok(key) => self.key(key)?,
@@ -88,7 +88,7 @@ impl Heap {
         if piece.bytes.first() != Some(&SEQUENCE) || piece.bytes.len() > MAX_BLOCK_BYTES {
             return Ok(());
         }
-        if let Ok(certificate) = Certificate::parse(piece.bytes.to_vec()) {
+        if let Ok(certificate) = Certificate::parse(&piece.bytes) {
             return self.certificate(certificate);
         }
         match Key::load(&piece.name, Zeroizing::new(piece.bytes.to_vec())) {
@@ -126,7 +126,8 @@ impl Heap {
     /// issue), then the one that lasts longest, then the smallest in bytes.
     fn pair(&self, pieces: &[Piece]) -> Result<(usize, usize), Error> {
         let pairs = self.certificates.iter().enumerate().filter_map(|(index, certificate)| {
-            let key = self.keys.iter().position(|key| key.spki == certificate.spki)?;
+            let fitting = self.keys.iter().enumerate().filter(|(_, key)| key.spki == certificate.spki);
+            let (key, _) = fitting.min_by_key(|(_, key)| key.order())?;
             Some((index, key, certificate))
         });
         let best = pairs.min_by_key(|(_, _, certificate)| preference(certificate));

@@ -1,20 +1,16 @@
 //! A bundle as bytes: the five standard files, and the formats of `[[certificate.output]]`.
 //!
 //! Start at [`encode`]. PEM is always the same for the same bundle: LF, 64 columns, no blank line (haproxy's Runtime API takes what
-//! follows one for commands). PKCS#12 has a random salt, so compare it with [`pkcs12_holds`].
+//! follows one for commands). PKCS#12 has a random salt, so compare it with [`pkcs12_holds`](super::pkcs12_holds).
 
 use std::collections::BTreeMap;
 
-use p12_keystore::{Certificate as Pkcs12Certificate, KeyStore, KeyStoreEntry, Pkcs12Archive, PrivateKey, PrivateKeyChain};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::{Bundle, Error, Files, pem};
+use super::{Bundle, Error, Files, pem, pkcs12};
 use crate::config::Format;
-
-/// Bytes of a PKCS#12 file that [`pkcs12_holds`] looks into.
-pub const MAX_PKCS12_BYTES: usize = 1024 * 1024;
 
 /// The bundle in one of the formats of `[[certificate.output]]`. Only PKCS#12 needs the password, and fails without.
 ///
@@ -26,24 +22,8 @@ pub fn encode(bundle: &Bundle, format: Format, password: Option<&SecretString>) 
         Format::Fullchain => joined(&[cert(bundle), chain(bundle)]),
         Format::Key => bundle.0.key.pem(),
         Format::Combined => joined(&[cert(bundle), chain(bundle), bundle.0.key.pem()]),
-        Format::Pkcs12 => pkcs12(bundle, password.ok_or(Error::NoPassword)?)?,
+        Format::Pkcs12 => pkcs12::write(bundle, password.ok_or(Error::NoPassword)?)?,
     })
-}
-
-/// Whether `bytes` are a PKCS#12 file under `password` that holds exactly this key, leaf and chain.
-pub fn pkcs12_holds(bytes: &[u8], password: &SecretString, bundle: &Bundle) -> bool {
-    if bytes.len() > MAX_PKCS12_BYTES {
-        return false;
-    }
-    let Ok(archive) = Pkcs12Archive::from_pkcs12(bytes, password.expose_secret()) else { return false };
-    let (Ok(wanted), [key], []) = (bundle.0.key.pkcs8(), archive.keys.as_slice(), archive.secrets.as_slice()) else {
-        return false;
-    };
-    let mut held: Vec<&[u8]> = archive.certs.iter().map(|bag| bag.cert.as_der()).collect();
-    let mut expected: Vec<&[u8]> = bundle.certificates().collect();
-    held.sort_unstable();
-    expected.sort_unstable();
-    key.key.as_der() == wanted.as_slice() && held == expected
 }
 
 /// The five files of a generation.
@@ -90,15 +70,3 @@ fn joined(parts: &[Zeroizing<Vec<u8>>]) -> Zeroizing<Vec<u8>> {
 }
 
 const CERTIFICATE: &str = "CERTIFICATE";
-
-fn pkcs12(bundle: &Bundle, password: &SecretString) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let failed = |error: p12_keystore::error::Error| Error::Pkcs12(error.to_string());
-    let key = bundle.0.key.pkcs8().map_err(Error::Pkcs12)?;
-    let key = PrivateKey::from_der(&key).map_err(failed)?;
-    let certificates = bundle.certificates().map(Pkcs12Certificate::from_der).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-    let id = bundle.fingerprint().0.to_vec();
-    let alias = bundle.names().first().map_or("certificate", String::as_str);
-    let mut store = KeyStore::new();
-    store.add_entry(alias, KeyStoreEntry::PrivateKeyChain(PrivateKeyChain::new(id, key, certificates)));
-    store.writer(password.expose_secret()).write().map(Zeroizing::new).map_err(failed)
-}

@@ -162,6 +162,9 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let words = match self {
             Error::Html { .. } => "see whether a proxy or a login page answers instead of the cloud",
+            Error::NoCertificate { found } if found.iter().any(|label| label == "TRUSTED CERTIFICATE" || label == "PKCS7") => {
+                "plain `CERTIFICATE` blocks are read: `openssl x509 -in FILE`, `openssl pkcs7 -print_certs -in FILE`"
+            }
             Error::NoKey { .. } => {
                 "the cloud holds no key when the CSR was the user's own: name the key's file as `key_file` of this certificate"
             }

@@ -27,14 +27,14 @@ pub(super) struct Key {
 }
 
 /// How the key is written; kept as it came (PKCS#8 version 2 becomes version 1).
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Form {
+    /// RFC 5958.
+    Pkcs8,
     /// RFC 8017, RSA only.
     Pkcs1,
     /// RFC 5915, EC only.
     Sec1,
-    /// RFC 5958.
-    Pkcs8,
 }
 
 impl Key {
@@ -75,6 +75,11 @@ impl Key {
         let algorithm = AlgorithmIdentifierRef { oid, parameters: Some(parameters) };
         let inner = OctetStringRef::new(&self.der).map_err(|error| error.to_string())?;
         PrivateKeyInfoRef::new(algorithm, inner).to_der().map(Zeroizing::new).map_err(|error| error.to_string())
+    }
+
+    /// Which of several forms of one key is taken, whatever the order they came in: the smallest.
+    pub fn order(&self) -> impl Ord + use<'_> {
+        (self.form, self.der.as_slice())
     }
 
     /// Whether both are the same key in the same form.

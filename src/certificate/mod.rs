@@ -2,7 +2,7 @@
 //!
 //! Start at [`Bundle::assemble`]. The rooms: `pem` (blocks out of text), `x509` (facts of one certificate), `key` (private keys),
 //! `assemble` (which key and leaf are the pair), `chain` (who issued whom), `names` (what is covered), [`Roots`] (who is trusted),
-//! [`encode`] (back to bytes), `placeholder` (a stand-in). Nothing here reads a clock or touches a disk, save [`Roots::system`].
+//! [`encode()`] and `pkcs12` (back to bytes), `placeholder` (a stand-in). Nothing here reads a clock or touches a disk, save [`Roots::system`].
 //! Fails with [`Error`], which names what did not fit. Work here is CPU only (a few milliseconds for a large RSA key).
 
 mod assemble;
@@ -12,6 +12,7 @@ mod error;
 mod key;
 mod names;
 mod pem;
+mod pkcs12;
 mod placeholder;
 mod roots;
 mod shown;
@@ -30,8 +31,9 @@ use zeroize::Zeroizing;
 
 use crate::report::Fingerprint;
 
-pub use encode::{MAX_PKCS12_BYTES, encode, pkcs12_holds};
+pub use encode::encode;
 pub use error::{Error, KeyProblem};
+pub use pkcs12::{MAX_PKCS12_BYTES, MAX_PKCS12_ROUNDS, pkcs12_holds};
 pub use placeholder::{PLACEHOLDER_LIFETIME, is_placeholder, self_signed};
 pub use roots::{MAX_ROOTS_BYTES, Roots};
 pub use shown::{KeyKind, Shown};

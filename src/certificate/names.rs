@@ -49,3 +49,68 @@ fn wildcard_covers(name: &str, wanted: &str) -> bool {
     };
     wanted.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && !label.contains('*') && rest == parent)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    fn names(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn coverage_follows_rfc_6125() {
+        let table = [
+            ("www.example.com", "www.example.com", true),
+            ("www.example.com", "WWW.Example.COM.", true),
+            ("www.example.com", "example.com", false),
+            ("www.example.com", "www.example.com.evil.test", false),
+            ("example.com", "www.example.com", false),
+            ("*.example.com", "www.example.com", true),
+            ("*.example.com", "a.www.example.com", false),
+            ("*.example.com", "example.com", false),
+            ("*.example.com", ".example.com", false),
+            ("*.example.com", "*.example.com", true),
+            ("www.example.com", "*.example.com", false),
+            ("*.example.com", "*.www.example.com", false),
+            ("*.example.com", "xn--bcher-kva.example.com", true),
+            ("*.com", "example.com", false),
+            ("*", "localhost", false),
+            ("w*.example.com", "www.example.com", false),
+            ("www.*.com", "www.example.com", false),
+            ("*.*.example.com", "a.b.example.com", false),
+            ("localhost", "localhost", true),
+            ("xn--bcher-kva.example", "bücher.example", true),
+            ("*.xn--bcher-kva.example", "*.bücher.example", true),
+            ("192.0.2.1", "192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+            ("*.0.2.1", "192.0.2.1", false),
+            ("2001:db8::1", "2001:0DB8:0:0::1", true),
+            ("2001:db8::1", "[2001:db8::1]", true),
+            ("www.example.com", "", false),
+            ("", "", false),
+        ];
+        for (name, wanted, expected) in table {
+            assert_eq!(covers(&names(name), wanted), expected, "`{name}` covers `{wanted}`");
+        }
+        assert!(covers(&names("a.example.com *.example.com"), "b.example.com"));
+        assert!(!covers(&[], "example.com"));
+    }
+
+    #[test]
+    fn a_concrete_name_is_found_or_made_up() {
+        let table = [
+            ("*.example.com www.example.com", Some("www.example.com")),
+            ("*.example.com", Some("certsyncd.example.com")),
+            ("192.0.2.1 www.example.com", Some("www.example.com")),
+            ("192.0.2.1 2001:db8::1", None),
+            ("", None),
+        ];
+        for (held, expected) in table {
+            assert_eq!(concrete(&names(held)).as_deref(), expected, "{held}");
+        }
+        let made_up = concrete(&names("*.example.com")).unwrap();
+        assert!(covers(&names("*.example.com"), &made_up));
+    }
+}

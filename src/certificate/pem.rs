@@ -110,7 +110,7 @@ fn label(text: &[u8]) -> Option<(String, &[u8])> {
     const MAX_LABEL: usize = 64;
     let line = text.get(..text.len().min(MAX_LABEL + DASHES.len()))?;
     let (label, _) = line.split_at_checked(find(line, DASHES)?)?;
-    let plain = label.iter().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || *c == b' ');
+    let plain = !label.is_empty() && label.iter().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || *c == b' ');
     let label = String::from_utf8(label.to_vec()).ok().filter(|_| plain)?;
     let body = text.get(label.len() + DASHES.len()..)?;
     Some((label, body))
@@ -165,4 +165,44 @@ fn broken(piece: &Piece, label: &str, why: &'static str) -> Error {
 
 fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
     text.windows(needle.len()).position(|window| window == needle)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    fn labels(text: &str) -> Vec<String> {
+        let piece = Piece { name: "test".to_owned(), bytes: Zeroizing::new(text.as_bytes().to_vec()) };
+        blocks(&piece).unwrap().into_iter().map(|block| block.label).collect()
+    }
+
+    #[test]
+    fn what_only_looks_like_a_block_is_passed_over() {
+        for text in
+            ["-----BEGIN ", "-----BEGIN CSR", "-----BEGIN lower-----", "-----BEGIN A-----\n-----END B-----", "-----END A-----"]
+        {
+            assert!(labels(text).is_empty(), "{text}");
+        }
+        let long = format!("-----BEGIN {0}-----x-----END {0}-----", "A".repeat(65));
+        assert!(labels(&long).is_empty());
+        assert_eq!(labels("-----BEGIN -----BEGIN X-----y-----END X-----"), ["X"]);
+    }
+
+    #[test]
+    fn many_open_blocks_take_no_more_than_one_look_each() {
+        // Would take hours if each BEGIN looked for its END through all that follows.
+        let text = "-----BEGIN A-----".repeat(60_000);
+        assert!(labels(&text).is_empty());
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for length in [1, 2, 3, 47, 48, 49, 1000] {
+            let der: Vec<u8> = (0..length).map(|i| i as u8).collect();
+            let piece = Piece { name: String::new(), bytes: write("CERTIFICATE", &der) };
+            let read = blocks(&piece).unwrap().remove(0);
+            assert!(matches!(read.content, Content::Certificate(read) if read == der));
+        }
+    }
 }

@@ -39,9 +39,9 @@ pub(super) struct Certificate {
 }
 
 impl Certificate {
-    /// Reads exactly one certificate.
-    pub fn parse(der: Vec<u8>) -> Result<Certificate, String> {
-        let (rest, parsed) = X509Certificate::from_der(&der).map_err(|error| error.to_string())?;
+    /// Reads exactly one certificate. What is none is not copied: it may be a key.
+    pub fn parse(der: &[u8]) -> Result<Certificate, String> {
+        let (rest, parsed) = X509Certificate::from_der(der).map_err(|error| error.to_string())?;
         if !rest.is_empty() {
             return Err(format!("{} bytes follow it", rest.len()));
         }
@@ -60,7 +60,7 @@ impl Certificate {
             issuer_der: parsed.issuer().as_raw().to_vec(),
             subject_key,
             authority_key,
-            der,
+            der: der.to_vec(),
         })
     }
 
