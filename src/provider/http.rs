@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
 use jiff::{SignedDuration, Timestamp};
-use reqwest::header::{AGE, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::header::{AGE, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use tokio::time::Instant;
 use url::{Host, Url};
 use zeroize::Zeroizing;
@@ -87,6 +87,15 @@ pub(crate) struct Request {
     /// Values are never shown.
     pub headers: Vec<(&'static str, Zeroizing<String>)>,
     pub body: Zeroizing<Vec<u8>>,
+    /// What must not come back in words of an answer: a proxy's error page may quote the request.
+    pub secrets: Vec<Zeroizing<String>>,
+}
+
+impl Request {
+    /// Without headers, body or secrets.
+    pub(crate) fn plain(method: Method, url: Url) -> Request {
+        Request { method, url, headers: vec![], body: Zeroizing::default(), secrets: vec![] }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +122,7 @@ pub(crate) struct Answer {
     headers: HeaderMap,
     /// By `Retry-After`, from now on.
     pub retry_after: Option<Duration>,
+    secrets: Vec<Zeroizing<String>>,
 }
 
 impl Answer {
@@ -124,16 +134,28 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
+    /// `text` of this answer made fit for a message: nothing of the request's secrets, one bounded line.
+    pub(crate) fn words(&self, text: &str) -> String {
+        let masked = self.secrets.iter().filter(|secret| secret.len() >= MASKED);
+        let masked = masked
+            .fold(Zeroizing::new(text.to_owned()), |text, secret| Zeroizing::new(text.replace(secret.as_str(), "[masked]")));
+        words(&masked)
+    }
+
     /// What this is when it is not the API's JSON: never quotes a good status' body, which may hold a key.
     pub(crate) fn not_of_the_api(&self) -> String {
-        let kind = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map_or_else(String::new, words);
+        let kind = self
+            .headers
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .map_or_else(String::new, |kind| self.words(kind));
         let text = String::from_utf8_lossy(self.body.get(..EXCERPT.min(self.body.len())).unwrap_or_default());
         let is_html = text.trim_start().starts_with('<') || kind.starts_with("text/html");
         let what = match (is_html, self.body.is_empty()) {
             (_, true) => "an empty body".to_owned(),
-            (true, _) => format!("a web page: {}", words(&tagless(&text))),
+            (true, _) => format!("a web page: {}", self.words(&tagless(&text))),
             (false, _) if self.is_success() => format!("{} bytes of `{kind}` that are not the API's JSON", self.body.len()),
-            (false, _) => words(&text),
+            (false, _) => self.words(&text),
         };
         what.trim_end_matches(": ").to_owned()
     }
@@ -141,6 +163,8 @@ impl Answer {
 
 /// Bytes of an answer that is not the API's that are looked at for a message.
 const EXCERPT: usize = 2048;
+/// Shorter secrets are not looked for: they would be found everywhere.
+const MASKED: usize = 6;
 
 /// A web page without its tags.
 fn tagless(text: &str) -> String {
@@ -275,8 +299,8 @@ impl Http {
     }
 
     async fn send(&self, request: Request, limit: usize) -> Result<Answer, Cause> {
-        let host = place(&request.url);
-        let client = self.client(&request.url)?;
+        let (host, client, started) = (place(&request.url), self.client(&request.url)?, Instant::now());
+        let is_metadata = self.is_metadata(&request.url);
         let mut outgoing = reqwest::Request::new(
             match request.method {
                 Method::Get => reqwest::Method::GET,
@@ -290,88 +314,49 @@ impl Http {
                 .headers_mut()
                 .insert(HeaderName::from_bytes(name.as_bytes()).map_err(|_| unsendable(name))?, sensitive(name, value)?);
         }
-        if request.method == Method::Post {
-            // also when empty, so that there is a Content-Length
+        if request.body.is_empty() && request.method != Method::Get {
+            // RFC 9110, section 8.6; left out, some gateways answer 411
+            outgoing.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        } else if !request.body.is_empty() {
             *outgoing.body_mut() = Some(request.body.to_vec().into());
         }
         let asked = self.clock.now();
-        let response = client.execute(outgoing).await.map_err(|error| self.lost(error, &host, None))?;
-        self.note_date(response.headers(), asked);
-        self.answer(response, limit, &host).await
+        let response = client.execute(outgoing).await.map_err(|error| lost(error, &host, None, started))?;
+        if !is_metadata {
+            self.note_date(response.headers(), asked);
+        }
+        self.answer(response, limit, &host, started).await.map(|answer| Answer { secrets: request.secrets, ..answer })
     }
 
-    async fn answer(&self, response: reqwest::Response, limit: usize, host: &str) -> Result<Answer, Cause> {
+    async fn answer(&self, response: reqwest::Response, limit: usize, host: &str, started: Instant) -> Result<Answer, Cause> {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         if response.status().is_redirection() {
             return Err(Cause::Redirect { status, to: destination(&headers) });
         }
         let body = if response.status().is_success() {
-            self.body(response, limit, host).await?
+            whole_body(response, limit, host, started).await?
         } else {
             // the status is the news; what its body says is a bonus
-            self.some_body(response).await
+            some_body(response).await
         };
         let retry_after =
             headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, &headers, self.clock.now()));
-        Ok(Answer { status, body, headers, retry_after })
-    }
-
-    async fn body(&self, mut response: reqwest::Response, limit: usize, host: &str) -> Result<Zeroizing<Vec<u8>>, Cause> {
-        let expected = response.content_length().unwrap_or_default();
-        if expected > limit as u64 {
-            return Err(Cause::TooLarge { limit });
-        }
-        let mut body = Zeroizing::new(Vec::with_capacity(expected as usize));
-        while let Some(piece) = response.chunk().await.map_err(|error| self.lost(error, host, Some(body.len())))? {
-            if piece.len() > limit - body.len() {
-                return Err(Cause::TooLarge { limit });
-            }
-            append(&mut body, &piece);
-        }
-        Ok(body)
-    }
-
-    async fn some_body(&self, mut response: reqwest::Response) -> Zeroizing<Vec<u8>> {
-        let mut body = Zeroizing::new(Vec::new());
-        while let Ok(Some(piece)) = response.chunk().await {
-            let room = ERROR_LIMIT - body.len();
-            append(&mut body, piece.get(..room).unwrap_or(&piece));
-            if piece.len() >= room {
-                break;
-            }
-        }
-        body
+        Ok(Answer { status, body, headers, retry_after, secrets: vec![] })
     }
 
     /// Https through the system's proxy, if there is one; plain http straight, and only where it cannot leave the host's own network.
     fn client(&self, url: &Url) -> Result<&reqwest::Client, Cause> {
-        let is_metadata = self.metadata.as_ref().is_some_and(|metadata| metadata.origin() == url.origin());
         match url.scheme() {
             "https" => Ok(&self.secure),
-            "http" if is_local(url) || is_metadata => Ok(&self.plain),
+            "http" if is_local(url) || self.is_metadata(url) => Ok(&self.plain),
             scheme => {
                 Err(Cause::Refused(format!("`{}` is not asked by `{scheme}`: only https protects a key on its way", place(url))))
             }
         }
     }
 
-    /// What a transport's error means. `received`: the answer had begun.
-    fn lost(&self, error: reqwest::Error, host: &str, received: Option<usize>) -> Cause {
-        let error = error.without_url();
-        let (host, reason) = (host.to_owned(), Reason(innermost(&error)));
-        if error.is_timeout() {
-            let (what, within) = match (error.is_connect(), received) {
-                (true, _) => ("connection", self.limits.connect),
-                (false, None) => ("answer", self.limits.read.min(self.limits.total)),
-                (false, Some(_)) => ("whole answer", self.limits.total),
-            };
-            return Cause::Timeout { host, what, within };
-        }
-        match received {
-            _ if is_tls(&error) => Cause::Tls { host, reason },
-            Some(received) => Cause::CutOff { received, reason },
-            None => Cause::Connect { host, reason },
-        }
+    fn is_metadata(&self, url: &Url) -> bool {
+        self.metadata.as_ref().is_some_and(|metadata| metadata.origin() == url.origin())
     }
 
     /// Answers kept by a cache on the way say nothing about the clock.
@@ -383,6 +368,57 @@ impl Http {
         let now = self.clock.now();
         let middle = asked.saturating_add(now.duration_since(asked) / 2).unwrap_or(now);
         *lock(&self.skew) = Some(date.duration_since(middle));
+    }
+}
+
+async fn whole_body(
+    mut response: reqwest::Response,
+    limit: usize,
+    host: &str,
+    started: Instant,
+) -> Result<Zeroizing<Vec<u8>>, Cause> {
+    let expected = response.content_length().unwrap_or_default();
+    if expected > limit as u64 {
+        return Err(Cause::TooLarge { limit });
+    }
+    let mut body = Zeroizing::new(Vec::with_capacity(expected as usize));
+    while let Some(piece) = response.chunk().await.map_err(|error| lost(error, host, Some(body.len()), started))? {
+        if piece.len() > limit - body.len() {
+            return Err(Cause::TooLarge { limit });
+        }
+        append(&mut body, &piece);
+    }
+    Ok(body)
+}
+
+async fn some_body(mut response: reqwest::Response) -> Zeroizing<Vec<u8>> {
+    let mut body = Zeroizing::new(Vec::new());
+    while let Ok(Some(piece)) = response.chunk().await {
+        let room = ERROR_LIMIT - body.len();
+        append(&mut body, piece.get(..room).unwrap_or(&piece));
+        if piece.len() >= room {
+            break;
+        }
+    }
+    body
+}
+
+/// What a transport's error means. `received`: the answer had begun.
+fn lost(error: reqwest::Error, host: &str, received: Option<usize>, started: Instant) -> Cause {
+    let error = error.without_url();
+    let (host, reason) = (host.to_owned(), Reason(innermost(&error)));
+    if error.is_timeout() {
+        let what = match received {
+            None if error.is_connect() => "connection",
+            None => "answer",
+            Some(_) => "whole answer",
+        };
+        return Cause::Timeout { host, what, within: started.elapsed() };
+    }
+    match received {
+        _ if is_tls(&error) => Cause::Tls { host, reason },
+        Some(received) => Cause::CutOff { received, reason },
+        None => Cause::Connect { host, reason },
     }
 }
 
@@ -412,7 +448,7 @@ const POOL_IDLE: Duration = Duration::from_secs(20);
 
 fn unbuilt(error: reqwest::Error) -> Cause {
     let reason = Some(Reason(innermost(&error)));
-    Cause::Setup { what: "set up TLS (are CA certificates installed? the package is `ca-certificates`)".to_owned(), reason }
+    Cause::Setup { what: "TLS cannot be set up: are CA certificates installed (package `ca-certificates`)?".to_owned(), reason }
 }
 
 fn certificates(path: &Path) -> Result<Vec<reqwest::Certificate>, Cause> {

@@ -47,7 +47,7 @@ struct Inner {
 }
 
 enum Account {
-    Huawei(huawei::Account),
+    Huawei(Box<huawei::Account>),
     Cds(cds::Account),
 }
 
@@ -147,7 +147,7 @@ impl Client {
         let (account, metadata) = match &settings.cloud {
             Cloud::Huawei(cloud) => {
                 let metadata = matches!(cloud.auth, HuaweiAuth::Metadata).then(|| cloud.metadata_endpoint.clone());
-                (Account::Huawei(huawei::Account::new(cloud.clone())), metadata)
+                (Account::Huawei(Box::new(huawei::Account::new(cloud.clone()))), metadata)
             }
             Cloud::Cds(cloud) => (Account::Cds(cds::Account::new(cloud.clone())), None),
         };
@@ -308,6 +308,11 @@ impl Reach<'_> {
         }
     }
 
+    /// The credential in use is good, so what was rejected before is history.
+    fn accepted(&self) {
+        self.rejections.forget();
+    }
+
     fn remember_rejected(&self, credential: &Fingerprint) {
         self.rejections.remember(credential, self.http.now());
     }
@@ -323,6 +328,7 @@ fn proof(error: &Error, now: Timestamp) -> Proof {
         Kind::Server if error.code().is_some_and(|code| huawei::ONE_CERTIFICATE_ONLY.contains(&code)) => Proof::Nothing,
         Kind::Timeout | Kind::Connect | Kind::Tls | Kind::Throttled | Kind::Server => Proof::Down(error.cause().to_string()),
         Kind::Forbidden | Kind::NotFound | Kind::Refused => Proof::Up,
+        Kind::Unauthorized if error.cause().is_rejection() => Proof::Up,
         _ => Proof::Nothing,
     }
 }

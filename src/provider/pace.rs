@@ -114,8 +114,9 @@ impl Circuit {
 
     /// Closes it, as after SIGHUP.
     pub(crate) fn reset(&self) {
-        let probing = lock(&self.state).probing;
-        *lock(&self.state) = State { probing, ..State::default() };
+        let mut state = lock(&self.state);
+        *state = State { probing: state.probing, ..State::default() };
+        drop(state);
         self.probed.notify_waiters();
     }
 

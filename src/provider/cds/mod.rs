@@ -7,11 +7,13 @@ pub mod sign;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
+use super::encode::encode;
 use super::error::{Cause, Error, Kind, words};
 use super::http::{Answer, CERTIFICATE_LIMIT, Call, LISTING_LIMIT, Method, Request};
 use super::rejection::Fingerprint;
@@ -68,7 +70,7 @@ impl Account {
         let first = self.key(reach)?;
         let error = match self.ask_as(reach, &first, call, action, parameters, &read).await {
             Err(error) if reach.is_rejected(&error) => error,
-            other => return other,
+            other => return other.inspect(|_| reach.accepted()),
         };
         let second = self.read_key().map_err(no_credential)?;
         if second.fingerprint == first.fingerprint {
@@ -79,7 +81,7 @@ impl Account {
         if result.as_ref().is_err_and(|error| reach.is_rejected(error)) {
             reach.remember_rejected(&second.fingerprint);
         }
-        result
+        result.inspect(|_| reach.accepted())
     }
 
     async fn ask_as<T>(
@@ -104,7 +106,11 @@ impl Account {
         let mut url = self.settings.endpoint.clone();
         url.set_path(&format!("{}/lb/", url.path().trim_end_matches('/')));
         url.set_query(Some(&query));
-        Ok(Request { method: Method::Get, url, headers: vec![], body: Zeroizing::default() })
+        let signature = query.rsplit_once("&Signature=").map_or("", |(_, signature)| signature);
+        let decoded = percent_decode_str(signature).decode_utf8_lossy();
+        let secrets = [key.access.expose_secret(), &encode(key.access.expose_secret()), signature, &decoded];
+        let secrets = secrets.map(|secret| Zeroizing::new(secret.to_owned())).to_vec();
+        Ok(Request { secrets, ..Request::plain(Method::Get, url) })
     }
 
     /// The kept key; read anew when it was rejected, since it may have changed.
@@ -315,7 +321,14 @@ fn refusal(answer: &Answer, code: Option<&str>, said: &str) -> Cause {
     let kind = kind(status, code.unwrap_or_default());
     let transient =
         matches!(kind, Kind::Server | Kind::Throttled | Kind::Timeout) || status == 409 || code == Some("ResourceInUse");
-    Cause::Server { status, code: code.map(words), words: words(said), kind, transient, retry_after: answer.retry_after }
+    Cause::Server {
+        status,
+        code: code.map(|code| answer.words(code)),
+        words: answer.words(said),
+        kind,
+        transient,
+        retry_after: answer.retry_after,
+    }
 }
 
 /// The documented codes; a gateway's by what their names say; else by the status.

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::certificate::Piece;
 use crate::provider::Listed;
-use crate::provider::error::{Cause, Kind, words};
+use crate::provider::error::{Cause, Error, Kind, words};
 use crate::provider::http::Answer;
 use crate::provider::text;
 
@@ -224,8 +224,8 @@ fn refusal(answer: &Answer) -> Cause {
     }
     let kind = kind(status, code.as_deref().unwrap_or_default());
     let transient = matches!(kind, Kind::Server | Kind::Throttled | Kind::Timeout);
-    let code = code.map(|code| words(&code));
-    Cause::Server { status, code, words: words(&said), kind, transient, retry_after: answer.retry_after }
+    let code = code.map(|code| answer.words(&code));
+    Cause::Server { status, code, words: answer.words(&said), kind, transient, retry_after: answer.retry_after }
 }
 
 fn plain(code: &serde_json::Value) -> String {
@@ -250,9 +250,9 @@ fn kind(status: u16, code: &str) -> Kind {
     }
 }
 
-/// What an operator does about `code`, met in `operation`.
-pub(super) fn hint(code: Option<&str>, operation: Option<&str>) -> Option<String> {
-    let hint = match code? {
+/// What an operator does about `error`.
+pub(super) fn hint(error: &Error) -> Option<String> {
+    let hint = match error.code().unwrap_or_default() {
         "SCM.0008" | "SCM.0020" => "`certsyncd list` shows the ids of the account; a renewal has a new one".to_owned(),
         "SCM.0010" => "the certificate must be issued before it can be exported, and must not be revoked".to_owned(),
         "SCM.0059" => {
@@ -261,10 +261,10 @@ pub(super) fn hint(code: Option<&str>, operation: Option<&str>) -> Option<String
         }
         "SCM.0002" => "`project_id` must be one of the account and region that the credential belongs to".to_owned(),
         "SCM.1009" | "SCM.1010" => "the account is restricted or frozen: see its billing in the vendor's console".to_owned(),
-        "SCM.4002" => match operation.and_then(permission) {
-            Some(permission) => format!("grant `{permission}` to the user or agency in IAM"),
-            None => "grant `scm:cert:list`, `scm:cert:get` and `scm:cert:export` to the user or agency in IAM".to_owned(),
-        },
+        _ if error.kind_of() == Kind::Forbidden => {
+            let permission = error.operation().and_then(permission)?;
+            format!("grant `{permission}` to the user or agency in IAM")
+        }
         _ => return None,
     };
     Some(hint)

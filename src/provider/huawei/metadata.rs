@@ -42,7 +42,7 @@ async fn session(reach: Reach<'_>, endpoint: &Url) -> Result<Option<Session>, Er
     let build = || {
         let ttl = Zeroizing::new(SESSION_SECONDS.to_string());
         let url = url(endpoint, &path(endpoint, &["meta-data", "latest", "api", "token"]), &[]);
-        Ok(Request { method: Method::Put, url, headers: vec![("X-Metadata-Token-Ttl-Seconds", ttl)], body: Zeroizing::default() })
+        Ok(Request { headers: vec![("X-Metadata-Token-Ttl-Seconds", ttl)], ..Request::plain(Method::Put, url) })
     };
     let token = reach.http.call(&call(endpoint, "open a session with"), build, read_session).await?;
     let now = reach.http.now();
@@ -63,8 +63,9 @@ fn read_session(answer: Answer) -> Result<Option<Zeroizing<String>>, Cause> {
 async fn key(reach: Reach<'_>, endpoint: &Url, session: Option<&Session>) -> Result<Credential, Error> {
     let build = || {
         let headers = session.map(|session| ("X-Metadata-Token", session.token.clone())).into_iter().collect();
+        let secrets = session.map(|session| session.token.clone()).into_iter().collect();
         let url = url(endpoint, &path(endpoint, &["openstack", "latest", "securitykey"]), &[]);
-        Ok(Request { method: Method::Get, url, headers, body: Zeroizing::default() })
+        Ok(Request { headers, secrets, ..Request::plain(Method::Get, url) })
     };
     let result = reach.http.call(&call(endpoint, "get an access key from"), build, read_key).await;
     result.map_err(|error| match error.cause() {

@@ -134,7 +134,7 @@ impl Account {
         let first = self.auth.credential(reach).await?;
         let error = match self.ask_as(reach, &first, call, wanted, &read).await {
             Err(error) if reach.is_rejected(&error) => error,
-            other => return other,
+            other => return other.inspect(|_| reach.accepted()),
         };
         let Some(second) = self.auth.renew(reach, &first).await? else {
             reach.remember_rejected(&first.fingerprint);
@@ -144,7 +144,7 @@ impl Account {
         if result.as_ref().is_err_and(|error| reach.is_rejected(error)) {
             reach.remember_rejected(&second.fingerprint);
         }
-        result
+        result.inspect(|_| reach.accepted())
     }
 
     async fn ask_as<T>(
@@ -171,6 +171,7 @@ impl Account {
         let domain = self.settings.domain_id.as_ref().or(credential.domain_id.as_ref());
         headers.extend(project.map(|id| ("X-Project-Id", id.clone())));
         headers.extend(domain.map(|id| ("X-Domain-Id", id.clone())));
+        let public = headers.len();
         match &credential.means {
             Means::Token(token) => headers.push(("X-Auth-Token", token.expose_secret().to_owned())),
             Means::Key { access, secret, security_token } => {
@@ -181,13 +182,14 @@ impl Account {
                 headers.extend(sign::sign(&unsigned, &key, now));
             }
         }
-        let headers = headers.into_iter().map(|(name, value)| (name, Zeroizing::new(value))).collect();
-        Request { method: wanted.method, url, headers, body: Zeroizing::default() }
+        let headers: Vec<_> = headers.into_iter().map(|(name, value)| (name, Zeroizing::new(value))).collect();
+        let secrets = headers.iter().skip(public).flat_map(|(_, value)| secrets_of(value)).collect();
+        Request { method: wanted.method, url, headers, body: Zeroizing::default(), secrets }
     }
 
     /// What mends `error`, where the vendor's page says.
     pub(super) fn hint(&self, error: &Error) -> Option<String> {
-        answers::hint(error.code(), error.operation())
+        answers::hint(error)
             .or_else(|| error.cause().is_rejection().then(|| self.auth.hint()))
             .or_else(|| matches!(error.cause(), Cause::RejectedBefore { .. }).then(|| self.auth.hint()))
     }
@@ -225,6 +227,12 @@ impl Account {
     fn failed(&self, what: &str, error: &Error) -> Probe {
         Probe::failed(what, error, self.hint(error))
     }
+}
+
+/// The value itself, and what an `Authorization` is made of: access key and signature.
+fn secrets_of(value: &str) -> Vec<Zeroizing<String>> {
+    let parts = value.split(", ").filter_map(|part| part.split_once("Access=").or_else(|| part.split_once("Signature=")));
+    parts.map(|(_, secret)| secret).chain([value]).map(|secret| Zeroizing::new(secret.to_owned())).collect()
 }
 
 /// A page beyond what the provider lists is refused by some versions.

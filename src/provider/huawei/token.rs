@@ -29,7 +29,10 @@ pub(super) async fn from_password(reach: Reach<'_>, settings: &Huawei) -> Result
     let body = body(user.expose_secret(), password.expose_secret(), domain, scope).map_err(no_credential)?;
     let doing = format!("get a token from `{}`", place(&settings.iam_endpoint));
     let call = Call { operation: "token", doing, limit: CERTIFICATE_LIMIT };
-    let result = reach.http.call(&call, || Ok(request(settings, &body)), |answer| read(answer, reach.http.server_now())).await;
+    let result = reach
+        .http
+        .call(&call, || Ok(request(settings, &body, password.expose_secret())), |answer| read(answer, reach.http.server_now()))
+        .await;
     match result {
         Ok((token, ends)) => {
             Ok(Credential { means: Means::Token(token), fingerprint, project_id: None, domain_id: None, ends: Some(ends) })
@@ -43,10 +46,11 @@ pub(super) async fn from_password(reach: Reach<'_>, settings: &Huawei) -> Result
     }
 }
 
-fn request(settings: &Huawei, body: &Zeroizing<Vec<u8>>) -> Request {
+fn request(settings: &Huawei, body: &Zeroizing<Vec<u8>>, password: &str) -> Request {
     let url = url(&settings.iam_endpoint, &path(&settings.iam_endpoint, &["v3", "auth", "tokens"]), &[]);
     let headers = vec![("Content-Type", Zeroizing::new("application/json".to_owned()))];
-    Request { method: Method::Post, url, headers, body: body.clone() }
+    let secrets = vec![Zeroizing::new(password.to_owned())];
+    Request { method: Method::Post, url, headers, body: body.clone(), secrets }
 }
 
 fn read(answer: Answer, now: Timestamp) -> Result<(SecretString, Timestamp), Cause> {
