@@ -442,14 +442,14 @@ impl Account {
         }
     }
 
-    fn put(&mut self, id: String, certificate: HuaweiCertificate) {
+    pub(crate) fn put(&mut self, id: String, certificate: HuaweiCertificate) {
         if self.certificates.insert(id.clone(), certificate).is_some() {
             self.order.retain(|known| *known != id);
         }
         self.order.push(id);
     }
 
-    fn take(&mut self, id: &str) {
+    pub(crate) fn take(&mut self, id: &str) {
         self.certificates.remove(id);
         self.order.retain(|known| known != id);
     }
