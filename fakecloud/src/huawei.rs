@@ -206,7 +206,8 @@ impl Huawei {
     /// When there is no such id.
     pub fn change(&self, id: &str, change: impl FnOnce(&mut HuaweiCertificate)) {
         let mut state = self.shared.lock();
-        let mut certificate = state.huawei.certificates.get(id).unwrap_or_else(|| panic!("no certificate `{id}` at Huawei")).clone();
+        let mut certificate =
+            state.huawei.certificates.get(id).unwrap_or_else(|| panic!("no certificate `{id}` at Huawei")).clone();
         change(&mut certificate);
         state.huawei.put(id.to_owned(), certificate);
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use fakecloud::pki::{Key, Leaf, Pki};
 use fakecloud::{CdsCertificate, Fakecloud, HuaweiCertificate, Layout, Options, Outcome, Seen, Spelling};
+use tokio::signal::unix::{SignalKind, signal};
 
 const USAGE: &str = "usage: fakecloud [--address 127.0.0.1] [--port 8700] [--quiet]
 
@@ -47,8 +48,7 @@ fn run(asked: &Asked) -> Result<(), Box<dyn Error>> {
         ..Options::default()
     })?;
     fill(&cloud, &pki);
-    say(&greeting(&cloud));
-    until_told_to_end()?;
+    until_told_to_end(|| say(&greeting(&cloud)))?;
     Ok(())
 }
 
@@ -60,7 +60,9 @@ fn fill(cloud: &Fakecloud, pki: &Pki) {
     cloud.huawei.add("scs1554192131151", pki.issue(leaf(&["*.shop.example.com", "shop.example.com"])));
     cloud.huawei.add("scs1554192131152", HuaweiCertificate::new(own).layout(Layout::OwnCsr).name("with the user's own CSR"));
     cloud.huawei.add("scs1554192131153", HuaweiCertificate::new(pki.issue(leaf(&["new.example.com"]))).status("PAID"));
-    cloud.huawei.add("scs1554192131154", HuaweiCertificate::new(pki.issue(leaf(&["old.example.com"]).expired())).status("EXPIRED"));
+    cloud
+        .huawei
+        .add("scs1554192131154", HuaweiCertificate::new(pki.issue(leaf(&["old.example.com"]).expired())).status("EXPIRED"));
     cloud.cds.add("cds-api-1", pki.issue(leaf(&["api.example.com"]).key(Key::P384)));
     cloud.cds.add("cds-soon-1", CdsCertificate::new(pki.issue(leaf(&["soon.example.com"]).days(12))).spelling(Spelling::Private));
     cloud.cds.add("cds-late-1", pki.issue(leaf(&["late.example.com"]).expired()));
@@ -149,14 +151,18 @@ fn line(seen: &Seen) -> String {
     format!("{} {} {} {id} {outcome}{fault}\n", seen.at.strftime("%H:%M:%S"), seen.service.name(), seen.operation)
 }
 
-fn until_told_to_end() -> io::Result<()> {
+/// Ctrl-C or SIGTERM. `ready` is called when both are listened for.
+fn until_told_to_end(ready: impl FnOnce()) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        ready();
         tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => interrupted,
-            _ = term.recv() => Ok(()),
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
+        Ok(())
     })
 }
 

@@ -168,7 +168,9 @@ async fn twist(service: Service, reply: Reply, what: Option<What>) -> Result<Res
 
 fn throttled(service: Service) -> Reply {
     match service {
-        Service::Scm => error(service, 429, "APIGW.0308", "The throttling threshold has been reached: policy user over ratelimit"),
+        Service::Scm => {
+            error(service, 429, "APIGW.0308", "The throttling threshold has been reached: policy user over ratelimit")
+        }
         Service::Cds => error(service, 429, "Throttling", "Request was denied due to request throttling."),
         _ => error(service, 429, "429", "Too many requests."),
     }
@@ -220,4 +222,3 @@ fn garbage() -> Vec<u8> {
 
 const LOGIN_PAGE: &str = "<!DOCTYPE html>\n<html><head><title>Sign in to the network</title></head>\n\
     <body><form method=\"post\" action=\"/login\"><input name=\"user\"><input name=\"password\" type=\"password\"></form></body></html>\n";
-

@@ -167,7 +167,9 @@ fn export_without_key_without_entire_and_with_parameters() {
 fn a_reissue_keeps_the_id_and_may_keep_the_date_shown() {
     let (cloud, old) = with_one();
     let new = issued();
-    let show = |sort: &str| scm(&cloud, "GET", &format!("/v3/scm/certificates?sort_key={sort}")).send().json()["certificates"][0].clone();
+    let show = |sort: &str| {
+        scm(&cloud, "GET", &format!("/v3/scm/certificates?sort_key={sort}")).send().json()["certificates"][0].clone()
+    };
     let before = show("certStatus");
     cloud.huawei.change(ID, |certificate| {
         certificate.shown_not_after = Some(certificate.issued.not_after);
@@ -185,7 +187,10 @@ fn listings_are_paged_filtered_and_sorted_as_documented() {
     let shared = Arc::new(issued());
     for number in 0..120 {
         let status = if number % 2 == 0 { "ISSUED" } else { "PAID" };
-        cloud.huawei.add(format!("scs{number:013}"), HuaweiCertificate::new(shared.clone()).status(status).name(format!("name-{number}")));
+        cloud.huawei.add(
+            format!("scs{number:013}"),
+            HuaweiCertificate::new(shared.clone()).status(status).name(format!("name-{number}")),
+        );
     }
     let page = |query: &str| scm(&cloud, "GET", &format!("/v3/scm/certificates?{query}")).send();
     let ids = |query: &str| -> Vec<String> {
@@ -202,7 +207,9 @@ fn listings_are_paged_filtered_and_sorted_as_documented() {
     assert_eq!(page("content=name-11").json()["total_count"], 11);
     assert_eq!(page("content=www.example").json()["total_count"], 120);
     assert_eq!(page("enterprise_project_id=1").json()["total_count"], 0);
-    for wrong in ["limit=100", "limit=0", "limit=15", "limit=", "offset=-1", "sort_key=name", "sort_dir=asc", "page=2", "marker=x"] {
+    for wrong in
+        ["limit=100", "limit=0", "limit=15", "limit=", "offset=-1", "sort_key=name", "sort_dir=asc", "page=2", "marker=x"]
+    {
         let answer = page(wrong);
         assert_eq!((answer.status, answer.code().as_str()), (400, "SCM.0001"), "{wrong}");
     }
@@ -258,7 +265,8 @@ fn iam_gives_tokens_that_scm_takes_until_they_end() {
     let expires: Timestamp = answer.json()["token"]["expires_at"].as_str().unwrap().parse().unwrap();
     assert_eq!((expires.as_second() - Timestamp::now().as_second() + 5) / 3600, 24);
     let token = answer.header("x-subject-token").unwrap().to_owned();
-    let list = |token: &str| Request::new(&cloud.huawei.endpoint(), "GET", "/v3/scm/certificates").header("x-auth-token", token).send();
+    let list =
+        |token: &str| Request::new(&cloud.huawei.endpoint(), "GET", "/v3/scm/certificates").header("x-auth-token", token).send();
     assert_eq!(list(&token).status, 200);
     assert_eq!(list("made up").code(), "SCM.1000");
     let of_account = login(&cloud, &cloud.huawei.password(), json!({"domain": {"name": cloud.huawei.domain()}})).send();
@@ -287,7 +295,8 @@ fn wrong_passwords_are_told_and_lock_the_user() {
     assert_eq!(message(&right).0, 201);
     let unknown = login(&cloud, &right, json!({"project": {"name": "elsewhere"}})).send();
     assert_eq!(unknown.status, 401);
-    let not_json = Request::new(&cloud.huawei.iam_endpoint(), "POST", "/v3/auth/tokens").header("content-type", "application/json");
+    let not_json =
+        Request::new(&cloud.huawei.iam_endpoint(), "POST", "/v3/auth/tokens").header("content-type", "application/json");
     let answer = not_json.body("user=a").send();
     assert_eq!((answer.status, answer.json()["error"]["title"].as_str().unwrap()), (400, "Bad Request"));
 }
@@ -296,7 +305,8 @@ fn wrong_passwords_are_told_and_lock_the_user() {
 fn the_metadata_service_wants_its_token_first() {
     let (cloud, _) = with_one();
     let base = cloud.huawei.metadata_endpoint();
-    let token = |ttl: &str| Request::new(&base, "PUT", "/meta-data/latest/api/token").header("x-metadata-token-ttl-seconds", ttl).send();
+    let token =
+        |ttl: &str| Request::new(&base, "PUT", "/meta-data/latest/api/token").header("x-metadata-token-ttl-seconds", ttl).send();
     let key = |token: &str| Request::new(&base, "GET", "/openstack/latest/securitykey").header("x-metadata-token", token).send();
     let without = || Request::new(&base, "GET", "/openstack/latest/securitykey").send();
     assert_eq!((token("0").status, token("21601").status, without().status, key("made up").status), (400, 400, 401, 401));
@@ -326,7 +336,8 @@ fn ten_thousand_certificates_on_one_connection() {
     let mut connection = Connection::open(&cloud.huawei.endpoint());
     let mut seen = BTreeSet::new();
     for page in 0..200 {
-        let answer = connection.send(&scm(&cloud, "GET", &format!("/v3/scm/certificates?limit=50&offset={}", page * 50))).unwrap();
+        let answer =
+            connection.send(&scm(&cloud, "GET", &format!("/v3/scm/certificates?limit=50&offset={}", page * 50))).unwrap();
         seen.extend(answer.json()["certificates"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()));
     }
     assert_eq!((seen.len(), cloud.rejections().len()), (10_000, 0));

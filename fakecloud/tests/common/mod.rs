@@ -99,7 +99,13 @@ impl Request {
     pub fn new(endpoint: &str, method: &str, target: &str) -> Request {
         let host = endpoint.strip_prefix("http://").unwrap().to_owned();
         let headers = vec![("host".to_owned(), host)];
-        Request { endpoint: endpoint.to_owned(), method: method.to_owned(), target: target.to_owned(), headers, body: String::new() }
+        Request {
+            endpoint: endpoint.to_owned(),
+            method: method.to_owned(),
+            target: target.to_owned(),
+            headers,
+            body: String::new(),
+        }
     }
 
     pub fn header(mut self, name: &str, value: impl Into<String>) -> Request {
@@ -136,7 +142,8 @@ impl Request {
         let date = at.strftime("%Y%m%dT%H%M%SZ").to_string();
         let mut request = self.header("x-sdk-date", date.clone());
         names.sort();
-        let value = |name: &String| request.headers.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str());
+        let value =
+            |name: &String| request.headers.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str());
         let headers: String = names.iter().map(|name| format!("{name}:{}\n", value(name))).collect();
         let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
         let mut pairs: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty()).collect();
