@@ -227,14 +227,14 @@ impl Account {
         }
     }
 
-    fn put(&mut self, id: String, certificate: CdsCertificate) {
+    pub(crate) fn put(&mut self, id: String, certificate: CdsCertificate) {
         self.listing = None;
         if self.certificates.insert(id.clone(), certificate).is_none() {
             self.order.push(id);
         }
     }
 
-    fn take(&mut self, id: &str) {
+    pub(crate) fn take(&mut self, id: &str) {
         self.listing = None;
         self.certificates.remove(id);
         self.order.retain(|known| known != id);

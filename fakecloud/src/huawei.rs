@@ -206,7 +206,8 @@ impl Huawei {
     /// When there is no such id.
     pub fn change(&self, id: &str, change: impl FnOnce(&mut HuaweiCertificate)) {
         let mut state = self.shared.lock();
-        let mut certificate = state.huawei.certificates.get(id).unwrap_or_else(|| panic!("no certificate `{id}` at Huawei")).clone();
+        let mut certificate =
+            state.huawei.certificates.get(id).unwrap_or_else(|| panic!("no certificate `{id}` at Huawei")).clone();
         change(&mut certificate);
         state.huawei.put(id.to_owned(), certificate);
     }
@@ -442,14 +443,14 @@ impl Account {
         }
     }
 
-    fn put(&mut self, id: String, certificate: HuaweiCertificate) {
+    pub(crate) fn put(&mut self, id: String, certificate: HuaweiCertificate) {
         if self.certificates.insert(id.clone(), certificate).is_some() {
             self.order.retain(|known| *known != id);
         }
         self.order.push(id);
     }
 
-    fn take(&mut self, id: &str) {
+    pub(crate) fn take(&mut self, id: &str) {
         self.certificates.remove(id);
         self.order.retain(|known| known != id);
     }

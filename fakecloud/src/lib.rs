@@ -62,7 +62,8 @@ pub struct Fakecloud {
     /// The CDS side.
     pub cds: Cds,
     shared: Arc<Shared>,
-    server: Server,
+    /// Ends with it.
+    _server: Server,
     control: Option<String>,
 }
 
@@ -80,6 +81,8 @@ pub struct Options {
     pub allow_replay: bool,
     /// How many requests are remembered, the last ones.
     pub keep_requests: usize,
+    /// What the control endpoint issues with; `None`: a PKI of its own.
+    pub pki: Option<Arc<pki::Pki>>,
     /// Called with each request; must not call back into the fake.
     pub on_request: Option<Box<dyn Fn(&Seen) + Send + Sync>>,
 }
@@ -131,7 +134,7 @@ impl Fakecloud {
             faults: Default::default(),
             log: seen::Log::new(options.keep_requests),
         };
-        let shared = Shared::new(state, options.on_request);
+        let shared = Shared::new(state, options.on_request, options.pki);
         let server = Server::start(listeners, shared.clone())?;
         let mut endpoints = endpoints.into_iter();
         let mut next = || endpoints.next().unwrap_or_default();
@@ -141,7 +144,7 @@ impl Fakecloud {
             cds: Cds { shared: shared.clone(), endpoint: cds },
             control: options.control_port.map(|_| next()),
             shared,
-            server,
+            _server: server,
         })
     }
 
@@ -197,12 +200,12 @@ impl Fakecloud {
 
     /// Every connection is cut, and so is each new one, until [`Fakecloud::come_back`].
     pub fn go_down(&self) {
-        self.server.set_up(false);
+        self.shared.set_up(false);
     }
 
     /// On the same ports as before.
     pub fn come_back(&self) {
-        self.server.set_up(true);
+        self.shared.set_up(true);
     }
 
     /// Where the control endpoint answers, if there is one.
@@ -220,6 +223,7 @@ impl Default for Options {
             skew: SignedDuration::ZERO,
             allow_replay: false,
             keep_requests: 100_000,
+            pki: None,
             on_request: None,
         }
     }

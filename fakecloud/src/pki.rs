@@ -20,8 +20,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyUsagePurpose, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose,
+    SerialNumber,
 };
 use sha1::Digest as _;
 
@@ -121,11 +121,8 @@ impl Pki {
         let params = leaf.params(&pair);
         let csr_pem = request_params(&params).serialize_request(&pair.rcgen).and_then(|request| request.pem());
         let csr_pem = csr_pem.expect("a request can be signed");
-        let certificate = if leaf.self_signed {
-            params.self_signed(&pair.rcgen)
-        } else {
-            params.signed_by(&pair.rcgen, &issuer.issuer)
-        };
+        let certificate =
+            if leaf.self_signed { params.self_signed(&pair.rcgen) } else { params.signed_by(&pair.rcgen, &issuer.issuer) };
         let certificate = certificate.expect("a certificate can be signed");
         let leaf_pem = unix_lines(certificate.pem());
         let chain_pem = if leaf.self_signed { String::new() } else { self.chain_pem() };

@@ -22,7 +22,7 @@ use self::body::Answer;
 use crate::control;
 use crate::fault::{Met, What};
 use crate::seen::Service;
-use crate::shared::Shared;
+use crate::shared::{Mode, Shared};
 use crate::wire::{Call, Reply};
 
 /// Largest request body read.
@@ -35,37 +35,24 @@ pub(crate) enum Door {
     Control,
 }
 
-/// Whether the listeners are there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    Up,
-    Down,
-    Over,
-}
-
 /// The running server; dropped, it ends.
 pub(crate) struct Server {
-    mode: watch::Sender<Mode>,
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
     /// Serves these sockets until dropped.
     pub(crate) fn start(doors: Vec<(Door, std::net::TcpListener)>, shared: Arc<Shared>) -> io::Result<Server> {
-        let (mode, receiver) = watch::channel(Mode::Up);
-        let thread = std::thread::Builder::new().name("fakecloud".to_owned()).spawn(move || run(doors, shared, receiver))?;
-        Ok(Server { mode, thread: Some(thread) })
-    }
-
-    /// Connections are refused or cut from now on, or taken again.
-    pub(crate) fn set_up(&self, up: bool) {
-        self.mode.send_replace(if up { Mode::Up } else { Mode::Down });
+        let served = shared.clone();
+        let thread = std::thread::Builder::new().name("fakecloud".to_owned()).spawn(move || run(doors, served))?;
+        Ok(Server { shared, thread: Some(thread) })
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.mode.send_replace(Mode::Over);
+        self.shared.end();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -80,21 +67,21 @@ pub(crate) fn bind(address: Ipv4Addr, port: u16) -> io::Result<(std::net::TcpLis
     Ok((listener, address))
 }
 
-fn run(doors: Vec<(Door, std::net::TcpListener)>, shared: Arc<Shared>, mode: watch::Receiver<Mode>) {
+fn run(doors: Vec<(Door, std::net::TcpListener)>, shared: Arc<Shared>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built");
     runtime.block_on(async move {
         for (door, listener) in doors {
             let listener = TcpListener::from_std(listener).expect("the socket is non-blocking");
-            tokio::spawn(accept(door, listener, shared.clone(), mode.clone()));
+            tokio::spawn(accept(door, listener, shared.clone()));
         }
-        let mut mode = mode;
-        let _ = mode.wait_for(|mode| *mode == Mode::Over).await;
+        let _ = shared.mode().wait_for(|mode| *mode == Mode::Over).await;
     });
     runtime.shutdown_background();
 }
 
 /// Takes connections; while down, each ends at once (the port stays ours, so that coming back cannot fail).
-async fn accept(door: Door, listener: TcpListener, shared: Arc<Shared>, mode: watch::Receiver<Mode>) {
+async fn accept(door: Door, listener: TcpListener, shared: Arc<Shared>) {
+    let mode = shared.mode();
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         if door == Door::Control || *mode.borrow() == Mode::Up {
@@ -181,7 +168,9 @@ async fn twist(service: Service, reply: Reply, what: Option<What>) -> Result<Res
 
 fn throttled(service: Service) -> Reply {
     match service {
-        Service::Scm => error(service, 429, "APIGW.0308", "The throttling threshold has been reached: policy user over ratelimit"),
+        Service::Scm => {
+            error(service, 429, "APIGW.0308", "The throttling threshold has been reached: policy user over ratelimit")
+        }
         Service::Cds => error(service, 429, "Throttling", "Request was denied due to request throttling."),
         _ => error(service, 429, "429", "Too many requests."),
     }
@@ -233,4 +222,3 @@ fn garbage() -> Vec<u8> {
 
 const LOGIN_PAGE: &str = "<!DOCTYPE html>\n<html><head><title>Sign in to the network</title></head>\n\
     <body><form method=\"post\" action=\"/login\"><input name=\"user\"><input name=\"password\" type=\"password\"></form></body></html>\n";
-

@@ -1,10 +1,13 @@
 //! What the services, the faults and the test's hands share, behind one lock.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::fault::{Faults, Met, What};
+use crate::pki::Pki;
 use crate::seen::{Log, Outcome, Seen, Service};
 use crate::wire::{Call, Refusal, Reply, Route, Twist};
 use crate::{cds, huawei};
@@ -16,6 +19,19 @@ pub(crate) type Hook = Box<dyn Fn(&Seen) + Send + Sync>;
 pub(crate) struct Shared {
     state: Mutex<State>,
     hook: Option<Hook>,
+    mode: watch::Sender<Mode>,
+    pki: OnceLock<Arc<Pki>>,
+}
+
+/// Whether the listeners answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// As they should.
+    Up,
+    /// Each connection is cut.
+    Down,
+    /// The server ends.
+    Over,
 }
 
 /// Everything that changes.
@@ -37,8 +53,30 @@ pub(crate) enum Clock {
 }
 
 impl Shared {
-    pub(crate) fn new(state: State, hook: Option<Hook>) -> Arc<Shared> {
-        Arc::new(Shared { state: Mutex::new(state), hook })
+    pub(crate) fn new(state: State, hook: Option<Hook>, pki: Option<Arc<Pki>>) -> Arc<Shared> {
+        let pki = pki.map_or_else(OnceLock::new, OnceLock::from);
+        Arc::new(Shared { state: Mutex::new(state), hook, mode: watch::Sender::new(Mode::Up), pki })
+    }
+
+    /// What the control endpoint issues with; made when first needed.
+    pub(crate) fn pki(&self) -> Arc<Pki> {
+        self.pki.get_or_init(|| Arc::new(Pki::new())).clone()
+    }
+
+    /// Whether the listeners answer, now and whenever that changes.
+    pub(crate) fn mode(&self) -> watch::Receiver<Mode> {
+        self.mode.subscribe()
+    }
+
+    /// The clouds are away, or back.
+    pub(crate) fn set_up(&self, up: bool) -> Value {
+        self.mode.send_replace(if up { Mode::Up } else { Mode::Down });
+        json!({"up": up})
+    }
+
+    /// The server ends.
+    pub(crate) fn end(&self) {
+        self.mode.send_replace(Mode::Over);
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {

@@ -12,7 +12,10 @@ use crate::wire::{Call, Refusal, Reply, Route, Twist};
 /// Which action is meant. Anything else at that address is unknown.
 pub(crate) fn route(call: &Call) -> Result<Route, Refusal> {
     if call.path != "/lb/" {
-        return Err(Refusal::new(Reply::new(404, "text/html", "<h1>Not Found</h1>").with_code("404"), format!("no `{}`", call.path)));
+        return Err(Refusal::new(
+            Reply::new(404, "text/html", "<h1>Not Found</h1>").with_code("404"),
+            format!("no `{}`", call.path),
+        ));
     }
     if call.method != "GET" {
         let reply = error(400, "UnsupportedOperation", "The specified method is not supported.");

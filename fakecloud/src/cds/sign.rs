@@ -26,7 +26,7 @@ pub(crate) fn check(account: &mut Account, call: &Call, now: Timestamp) -> Resul
         }
     }
     if value("AccessKeyId") != account.access_key {
-        return Err(invalid("AccessKeyId", "no such access key".to_owned()));
+        return Err(invalid("AccessKeyId", "`AccessKeyId` is none of ours".to_owned()));
     }
     check_time(value("Timestamp"), now)?;
     let text = string_to_sign(&call.method, &pairs);
@@ -54,7 +54,7 @@ fn check_parameters(pairs: &[(String, String)]) -> Result<(), Refusal> {
 
 fn check_time(text: &str, now: Timestamp) -> Result<(), Refusal> {
     let time = text.parse::<Timestamp>().ok().filter(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string() == text);
-    let time = time.ok_or_else(|| invalid("Timestamp", format!("`{text}` is not like 2018-01-01T12:00:00Z")))?;
+    let time = time.ok_or_else(|| invalid("Timestamp", format!("`Timestamp` `{text}` is not like 2018-01-01T12:00:00Z")))?;
     let apart = now.as_second() - time.as_second();
     if apart.abs() > WINDOW_SECONDS {
         return Err(invalid("Timestamp", format!("`Timestamp` is {apart} s behind our clock; 900 s are allowed")));

@@ -49,12 +49,15 @@ pub(crate) fn answer(account: &mut Account, call: &Call, route: &Route, now: Tim
         _ => {
             let lifetime = account.metadata_lifetime;
             let key = account.new_temporary(now, lifetime);
-            Reply::json(200, &json!({"credential": {
-                "access": key.access_key,
-                "secret": key.secret_key,
-                "securitytoken": key.security_token,
-                "expires_at": instant(key.expires_at),
-            }}))
+            Reply::json(
+                200,
+                &json!({"credential": {
+                    "access": key.access_key,
+                    "secret": key.secret_key,
+                    "securitytoken": key.security_token,
+                    "expires_at": instant(key.expires_at),
+                }}),
+            )
         }
     }
 }

@@ -166,14 +166,16 @@ impl Query {
     /// How many there are, and those of the page.
     fn page<'a>(&self, account: &'a Account) -> (usize, Vec<(&'a String, &'a HuaweiCertificate)>) {
         let newest_first = account.order.iter().rev();
-        let of_page = |total: usize| (self.offset, account.listing_cap.unwrap_or(total).saturating_sub(self.offset).min(self.limit));
+        let of_page =
+            |total: usize| (self.offset, account.listing_cap.unwrap_or(total).saturating_sub(self.offset).min(self.limit));
         if self.takes_all_in_order() {
             // Accounts of thousands are walked page by page: no need to look at all of them for each.
             let total = account.order.len();
             let (skip, take) = of_page(total);
             return (total, newest_first.skip(skip).take(take).map(|id| (id, &account.certificates[id])).collect());
         }
-        let mut matching: Vec<_> = newest_first.map(|id| (id, &account.certificates[id])).filter(|(_, known)| self.matches(known)).collect();
+        let mut matching: Vec<_> =
+            newest_first.map(|id| (id, &account.certificates[id])).filter(|(_, known)| self.matches(known)).collect();
         self.sort(&mut matching);
         let (skip, take) = of_page(matching.len());
         (matching.len(), matching.into_iter().skip(skip).take(take).collect())
@@ -343,7 +345,8 @@ mod tests {
     #[test]
     fn methods_and_paths_are_strict() {
         let route = |method: &str, path: &str| {
-            let call = Call { method: method.into(), path: path.into(), query: "".into(), headers: vec![], body: Default::default() };
+            let call =
+                Call { method: method.into(), path: path.into(), query: "".into(), headers: vec![], body: Default::default() };
             route(&call).ok().map(|route| route.operation)
         };
         assert_eq!(route("GET", "/v3/scm/certificates").as_deref(), Some("list"));

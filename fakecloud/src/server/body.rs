@@ -14,7 +14,7 @@ pub(crate) enum Answer {
     /// All of it.
     Whole(Bytes),
     /// This much, then the connection ends.
-    Cut(Bytes),
+    Cut { rest: Bytes, flushed: bool },
     /// A byte at a time.
     Drip { rest: Bytes, interval: Duration, sleep: Pin<Box<Sleep>> },
     /// This, then white space for ever.
@@ -30,7 +30,7 @@ impl Answer {
 
     /// At least the last byte is missing.
     pub(crate) fn cut(body: Bytes, after: usize) -> Answer {
-        Answer::Cut(body.slice(..after.min(body.len().saturating_sub(1))))
+        Answer::Cut { rest: body.slice(..after.min(body.len().saturating_sub(1))), flushed: false }
     }
 
     pub(crate) fn drip(body: Bytes, interval: Duration) -> Answer {
@@ -47,7 +47,7 @@ impl Answer {
 
     /// Whether `content-length` is that of the true body, although this one does not know its own.
     pub(crate) fn declares_length(&self) -> bool {
-        matches!(self, Answer::Cut(_) | Answer::Drip { .. } | Answer::Never)
+        matches!(self, Answer::Cut { .. } | Answer::Drip { .. } | Answer::Never)
     }
 }
 
@@ -58,8 +58,14 @@ impl Body for Answer {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let chunk = match &mut *self {
             Answer::Whole(body) if body.is_empty() => return Poll::Ready(None),
-            Answer::Cut(body) if body.is_empty() => return Poll::Ready(Some(Err(io::Error::other("cut")))),
-            Answer::Whole(body) | Answer::Cut(body) => std::mem::take(body),
+            Answer::Cut { rest, flushed: true } if rest.is_empty() => return Poll::Ready(Some(Err(io::Error::other("cut")))),
+            // An error throws away what was not written yet: let the connection write it first.
+            Answer::Cut { rest, flushed } if rest.is_empty() => {
+                *flushed = true;
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Answer::Whole(body) | Answer::Cut { rest: body, .. } => std::mem::take(body),
             Answer::Drip { rest, .. } if rest.is_empty() => return Poll::Ready(None),
             Answer::Drip { rest, interval, sleep } => {
                 std::task::ready!(sleep.as_mut().poll(context));
