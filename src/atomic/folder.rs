@@ -72,13 +72,7 @@ pub fn remove_tree(path: &Path) -> Result<bool, Error> {
         step("atomic.remove", "remove", path, || std::fs::remove_file(path))?;
         return sync_folder(parent(path)).map(|()| true);
     }
-    let mut name = std::ffi::OsString::from(TEMPORARY);
-    name.push("removed-");
-    name.push(path.file_name().unwrap_or_default());
-    let hidden = parent(path).join(name);
-    if found(&hidden)?.is_some() {
-        step("atomic.remove", "remove", &hidden, || std::fs::remove_dir_all(&hidden))?;
-    }
+    let hidden = parent(path).join(format!("{TEMPORARY}removed-{:016x}", random(path)?));
     step("atomic.rename", "rename", path, || std::fs::rename(path, &hidden))?;
     step("atomic.remove", "remove", &hidden, || std::fs::remove_dir_all(&hidden))?;
     sync_folder(parent(path)).map(|()| true)
@@ -89,6 +83,7 @@ pub fn list(path: &Path) -> Result<Vec<String>, Error> {
     let entries = match step("atomic.read", "list folder", path, || std::fs::read_dir(path)) {
         Ok(entries) => entries,
         Err(error) if error.is_missing() => return Ok(Vec::new()),
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotADirectory => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
     let mut names = Vec::new();
@@ -148,6 +143,10 @@ fn found(path: &Path) -> Result<Option<Metadata>, Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io("look at", path, error)),
     }
+}
+
+fn random(path: &Path) -> Result<u64, Error> {
+    getrandom::u64().map_err(|error| Error::io("find a temporary name for", path, io::Error::other(error)))
 }
 
 fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {

@@ -7,23 +7,21 @@ use rustix::fs::{CWD, RenameFlags};
 
 use super::{Error, TEMPORARY, parent, remove_tree, step, sync_folder};
 
-/// Makes `path` a symbolic link to `target` by one rename(2), whatever link or file stood there.
+/// Makes `path` a symbolic link to `target` by one rename(2), whatever link stood there.
 ///
-/// A folder in its place (somebody copied files there) is swapped out in one step too and then removed.
-pub fn replace_link(path: &Path, target: &Path) -> Result<(), Error> {
+/// A file or folder in its place (somebody copied certificates there) is swapped out in one step too and stays as `kept`; when something
+/// is kept already, it is removed.
+pub fn replace_link(path: &Path, target: &Path, kept: &Path) -> Result<(), Error> {
     let temporary = temporary_link(path, target)?;
-    let renamed = match path.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+    let replaced = match path.symlink_metadata().is_ok_and(|found| !found.is_symlink()) {
         false => step("atomic.rename", "rename a temporary link to", path, || std::fs::rename(&temporary, path)),
-        true => step("atomic.exchange", "exchange", path, || {
-            rustix::fs::renameat_with(CWD, &temporary, CWD, path, RenameFlags::EXCHANGE)
-        })
-        .and_then(|()| remove_tree(&temporary).map(drop)),
+        true => swap_out(&temporary, path, kept),
     };
-    if renamed.is_err() {
+    if replaced.is_err() {
         // Best effort: a sweep would find it too.
         let _ = std::fs::remove_file(&temporary);
     }
-    renamed?;
+    replaced?;
     sync_folder(parent(path))
 }
 
@@ -46,6 +44,16 @@ pub fn remove_link(path: &Path) -> Result<bool, Error> {
         Ok(()) => sync_folder(parent(path)).map(|()| true),
         Err(error) if error.is_missing() => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+fn swap_out(temporary: &Path, path: &Path, kept: &Path) -> Result<(), Error> {
+    let exchange = || rustix::fs::renameat_with(CWD, temporary, CWD, path, RenameFlags::EXCHANGE);
+    step("atomic.exchange", "exchange", path, exchange)?;
+    let keep = || rustix::fs::renameat_with(CWD, temporary, CWD, kept, RenameFlags::NOREPLACE);
+    match step("atomic.keep", "keep what stood at", path, keep) {
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => remove_tree(temporary).map(drop),
+        outcome => outcome,
     }
 }
 

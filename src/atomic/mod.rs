@@ -98,6 +98,7 @@ impl Error {
                 io::ErrorKind::ReadOnlyFilesystem => "read_only",
                 io::ErrorKind::PermissionDenied => "permission",
                 io::ErrorKind::NotFound => "missing",
+                io::ErrorKind::InvalidInput => "invalid",
                 _ => "io",
             },
         }

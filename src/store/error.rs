@@ -81,6 +81,9 @@ impl Error {
     /// What would mend it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Error::Disk(error) if error.is_denied() => {
+                Some("the state directory must belong to the user that runs certsyncd; run the command as that user or as root".to_owned())
+            }
             Error::Disk(error) => error.hint(),
             Error::Damaged { .. } => Some("the next pass rebuilds or fetches it; `certsyncd sync` does so now".to_owned()),
             Error::Held { .. } => Some("wait until it is done, or stop it".to_owned()),
@@ -102,7 +105,7 @@ fn output_hint(error: &atomic::Error) -> Option<String> {
         "unknown_owner" => {
             Some("install the package that brings this user or group first, or change `owner` and `group`".to_owned())
         }
-        "io" => Some(format!(
+        "invalid" => Some(format!(
             "an owner from outside the service's user namespace cannot be set: the drop-in {DROP_IN} says `PrivateUsers=no`"
         )),
         _ => error.hint(),

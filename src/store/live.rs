@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::generation::{point, sequence};
-use super::{Error, Installed, Store, check_name};
+use super::{Error, Installed, Store, check_name, kept_path};
 use crate::atomic;
 
 /// What stands at `live/<name>`.
@@ -45,7 +45,7 @@ impl Store {
         if self.link(name)? == Link::To(generation.to_owned()) {
             return Ok(atomic::sync_folder(&self.live_folder())?);
         }
-        atomic::replace_link(&path, &target(name, generation))?;
+        atomic::replace_link(&path, &target(name, generation), &kept_path(&path))?;
         point("store.published", &path)
     }
 

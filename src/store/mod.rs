@@ -29,7 +29,7 @@ use crate::atomic;
 use crate::certificate::Bundle;
 
 pub use error::Error;
-pub use output::{KEPT_SUFFIX, OutputChange};
+pub use output::OutputChange;
 pub use owner::{Became, become_owner};
 pub use repair::Repair;
 
@@ -39,6 +39,9 @@ pub const FILES: [(&str, u32); 5] =
 
 /// Bytes of one file of a generation at most: as much as [`crate::certificate`] takes in one piece.
 pub const MAX_FILE: u64 = crate::certificate::MAX_PIECE_BYTES as u64;
+
+/// Ends the (hidden) name under which somebody else's file is kept when certsyncd takes its place.
+pub const KEPT_SUFFIX: &str = ".before-certsyncd";
 
 /// Generations that stay on disk for each certificate.
 pub const KEEP: usize = 5;
@@ -75,7 +78,7 @@ impl Store {
     /// [`Store::repair`] puts those of the store right.
     pub fn open(state_dir: &Path) -> Result<Store, Error> {
         create_missing_parents(state_dir)?;
-        let store = Store { root: Arc::new(state_dir.to_owned()), swept: Arc::default() };
+        let store = Store::existing(state_dir);
         for folder in [store.live_folder(), store.generations_folder()] {
             atomic::create_folder(&folder, FOLDER_MODE)?;
         }
@@ -83,16 +86,24 @@ impl Store {
         Ok(store)
     }
 
+    /// The store under `state_dir` as it is, making nothing: for commands that only look.
+    pub fn existing(state_dir: &Path) -> Store {
+        Store { root: Arc::new(state_dir.to_owned()), swept: Arc::default() }
+    }
+
     /// The state directory.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Every name on disk, live or not, sorted; whether or not the inventory still has it.
+    /// Every name on disk, live or not, sorted; whether or not the inventory still has it. Links under `live/` that are not ours are not
+    /// among them.
     pub fn names(&self) -> Result<Vec<String>, Error> {
-        let mut names: BTreeSet<String> = atomic::list(&self.live_folder())?.into_iter().collect();
-        names.extend(atomic::list(&self.generations_folder())?);
-        Ok(names.into_iter().filter(|name| check_name(name).is_ok()).collect())
+        let mut names: BTreeSet<String> = atomic::list(&self.generations_folder())?.into_iter().collect();
+        names.retain(|name| self.generations(name).is_ok_and(|generations| !generations.is_empty()));
+        let links = atomic::list(&self.live_folder())?;
+        names.extend(links.into_iter().filter(|name| self.live_generation(name).is_ok_and(|live| live.is_some())));
+        Ok(names.into_iter().collect())
     }
 
     /// Removes the link first, then every generation of `name`. Nothing there is fine too.
@@ -148,6 +159,14 @@ fn check_name(name: &str) -> Result<(), Error> {
         true => Err(Error::Name { name: name.to_owned() }),
         false => Ok(()),
     }
+}
+
+/// `/etc/haproxy/certs/api.pem` -> `/etc/haproxy/certs/.api.pem.before-certsyncd`.
+fn kept_path(path: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(KEPT_SUFFIX);
+    path.with_file_name(name)
 }
 
 /// NAME_MAX of Linux file systems.

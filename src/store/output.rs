@@ -7,12 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use super::generation::hash;
-use super::{Error, OUTPUTS, Store};
+use super::{Error, OUTPUTS, Store, kept_path};
 use crate::atomic::{self, Access, Change};
 use crate::config::Output;
-
-/// Ends the name of the file that stood at an output's path before; the name starts with a dot.
-pub const KEPT_SUFFIX: &str = ".before-certsyncd";
 
 /// What [`Store::write_output`] had to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,9 +94,3 @@ fn is_missing(path: &Path) -> Result<bool, atomic::Error> {
     Ok(atomic::stat(path)?.is_none())
 }
 
-fn kept_path(path: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(KEPT_SUFFIX);
-    path.with_file_name(name)
-}
