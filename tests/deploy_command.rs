@@ -36,13 +36,13 @@ fn is_orphaned_zombie(id: Pid) -> bool {
     fields.next() == Some("Z") && fields.next() != Some(&std::process::id().to_string())
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn both_outputs_come_back() {
     let output = shell("echo out; echo err >&2", LIMIT).await.unwrap();
     assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("out\n", "err\n"));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn how_a_program_failed_is_said_in_words() {
     let error = shell("echo reason >&2; exit 3", LIMIT).await.unwrap_err();
     assert_eq!(error.to_string(), "`sh -c echo reason >&2; exit 3` ended with code 3");
@@ -61,13 +61,13 @@ async fn how_a_program_failed_is_said_in_words() {
     assert_eq!(command::run(&argv(&["a\0b"]), LIMIT, &[], None).await.unwrap_err().kind(), "start");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn arguments_are_no_shell_words() {
     let output = command::run(&argv(&["printf", "%s|", "a b", "$HOME", "; exit 1", ""]), LIMIT, &[], None).await.unwrap();
     assert_eq!(output.stdout, "a b|$HOME|; exit 1||");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_environment_is_a_short_list_and_stdin_is_empty() {
     // the test's own environment has plenty more, such as CARGO_MANIFEST_DIR
     let variables = [("CERTSYNCD_TARGET", "web")];
@@ -81,7 +81,7 @@ async fn the_environment_is_a_short_list_and_stdin_is_empty() {
     assert!(output.stdout.lines().any(|line| line == "/"));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_given_to_stdin_can_be_opened_again() {
     let big = "line\n".repeat(100_000);
     let read = argv(&["sh", "-c", "wc -c < /dev/stdin; cat | wc -c"]);
@@ -89,7 +89,7 @@ async fn what_is_given_to_stdin_can_be_opened_again() {
     assert_eq!(output.stdout.split_whitespace().collect::<Vec<_>>(), ["500000", "500000"]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn no_file_of_ours_is_left_open_in_a_program() {
     let _file = std::fs::File::open("/etc/hostname").unwrap();
     let _socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -97,7 +97,7 @@ async fn no_file_of_ours_is_left_open_in_a_program() {
     assert!(!output.stdout.contains("hostname") && !output.stdout.contains("socket:"), "{}", output.stdout);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn much_output_is_bounded_and_its_end_kept() {
     let error = shell("yes shout | head -c 1000002; echo the end; exit 1", LIMIT).await.unwrap_err();
     let words = error.words().unwrap().as_str();
@@ -107,7 +107,7 @@ async fn much_output_is_bounded_and_its_end_kept() {
     assert!(output.stdout.len() <= MAX_OUTPUT + 10);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_hangs_is_killed_with_all_its_children() {
     let folder = TempDir::new().unwrap();
     let [leader, child, deaf] = ["leader", "child", "deaf"].map(|name| folder.path().join(name));
@@ -129,7 +129,7 @@ async fn a_program_that_hangs_is_killed_with_all_its_children() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_ignores_the_polite_signal_is_killed() {
     let start = Instant::now();
     let error = shell("trap '' TERM; while :; do sleep 1; done", Duration::from_millis(100)).await.unwrap_err();
@@ -137,7 +137,7 @@ async fn a_program_that_ignores_the_polite_signal_is_killed() {
     assert!(start.elapsed() < GRACE + Duration::from_secs(2), "{:?}", start.elapsed());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_child_that_keeps_the_pipes_holds_nobody_up() {
     let folder = TempDir::new().unwrap();
     let child = folder.path().join("child");
@@ -152,7 +152,7 @@ async fn a_child_that_keeps_the_pipes_holds_nobody_up() {
     rustix::process::kill_process(id, rustix::process::Signal::KILL).unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_step_that_is_given_up_leaves_no_process() {
     let folder = TempDir::new().unwrap();
     let [leader, child] = ["leader", "child"].map(|name| folder.path().join(name));
@@ -178,7 +178,7 @@ fn unit(folder: &Path, systemctl: &str, journalctl: &str) -> Target {
 
 const FAILS: &str = "echo 'Job for nginx.service failed. See \"journalctl -xeu nginx.service\" for details.' >&2; exit 1";
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reload_through_systemd_never_asks_for_a_password() {
     let folder = TempDir::new().unwrap();
     let said = folder.path().join("said");
@@ -189,7 +189,7 @@ async fn a_reload_through_systemd_never_asks_for_a_password() {
     assert_eq!(std::fs::read_to_string(&said).unwrap(), "reload nginx.service\n");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_units_journal_is_in_the_words_of_a_failed_reload() {
     let folder = TempDir::new().unwrap();
     let journal = folder.path().join("journal");
@@ -210,7 +210,7 @@ async fn the_units_journal_is_in_the_words_of_a_failed_reload() {
     assert!(last.contains("--unit=nginx.service") && last.contains("--after-cursor=s=1;i=2f"), "{asked}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_journal_that_cannot_be_read_takes_nothing_away() {
     let folder = TempDir::new().unwrap();
     for journalctl in ["exit 1", "echo '-- cursor: s=1'", "echo no cursor"] {
@@ -220,7 +220,7 @@ async fn a_journal_that_cannot_be_read_takes_nothing_away() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_mends_a_refused_reload_is_said() {
     let folder = TempDir::new().unwrap();
     for (says, hint) in [
@@ -236,7 +236,7 @@ async fn what_mends_a_refused_reload_is_said() {
     assert_eq!(deploy::reload(&unit(folder.path(), FAILS, "exit 1")).await.unwrap_err().hint, None);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reload_that_hangs_is_told_as_such() {
     let folder = TempDir::new().unwrap();
     let hanging = unit(folder.path(), "sleep 1000 & echo waiting; wait", "exit 1");
@@ -246,7 +246,7 @@ async fn a_reload_that_hangs_is_told_as_such() {
     assert!(failure.hint.unwrap().contains("systemctl list-jobs"));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_test_that_is_not_there_passes_and_one_that_is_must() {
     let without = target(&["true"]);
     deploy::test(&without).await.unwrap();
@@ -258,7 +258,7 @@ async fn a_test_that_is_not_there_passes_and_one_that_is_must() {
     assert!(failure.hint.unwrap().contains("`test` in `[deploy.web]`"));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_unit_is_asked_how_it_is() {
     let folder = TempDir::new().unwrap();
     let said = folder.path().join("said");
