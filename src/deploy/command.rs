@@ -137,13 +137,11 @@ impl Error {
 pub async fn run(argv: &[String], limit: Duration, variables: &[(&str, &str)], stdin: Option<&[u8]>) -> Result<Output, Error> {
     let command = line(argv);
     let mut child = start(argv, variables, stdin).map_err(|error| not_started(command.clone(), error))?;
-    let group = Group::of(&child);
     let outputs = Outputs::of(&mut child);
-    let ended = timeout(limit, child.wait()).await;
-    if ended.is_ok() {
-        group.release();
-    } else {
-        group.end(&mut child).await;
+    let mut running = Running::new(child);
+    let ended = timeout(limit, running.wait()).await;
+    if ended.is_err() {
+        running.end().await;
     }
     let (output, words) = outputs.finish().await;
     match ended {
@@ -192,42 +190,54 @@ fn judge(command: String, status: ExitStatus, words: Option<Words>) -> Result<()
     }
 }
 
-/// A child's process group: killed when this is dropped, unless the child was seen to end by itself.
+/// A child and its process group: killed and reaped when this is dropped, unless it was seen to end by itself.
 ///
 /// The child is not reaped as long as signals are sent, so the group's number cannot have been given to anybody else.
-struct Group(Option<Pid>);
+struct Running {
+    child: Option<Child>,
+    group: Option<Pid>,
+}
 
-impl Group {
-    fn of(child: &Child) -> Group {
-        Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)))
+impl Running {
+    fn new(child: Child) -> Running {
+        let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        Running { child: Some(child), group }
     }
 
-    fn release(mut self) {
-        self.0 = None;
+    async fn wait(&mut self) -> io::Result<ExitStatus> {
+        let child = self.child.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        let ended = child.wait().await;
+        self.child = None;
+        ended
     }
 
-    async fn end(mut self, child: &mut Child) {
-        if let Some(group) = self.0 {
-            self.signal(Signal::TERM);
-            until_gone(group).await;
-            self.signal(Signal::KILL);
+    /// Tells the group to end, then makes it.
+    async fn end(&mut self) {
+        self.signal(Signal::TERM);
+        if let Some(leader) = self.group {
+            until_gone(leader).await;
         }
-        self.0 = None;
-        // an error or a time-out here leaves it to the runtime, which reaps what was dropped
-        let _ = timeout(REAP, child.wait()).await;
+        self.signal(Signal::KILL);
+        // one that does not even die of that is left to be reaped later
+        let _ = timeout(REAP, self.wait()).await;
     }
 
     fn signal(&self, signal: Signal) {
-        if let Some(group) = self.0 {
+        if let Some(group) = self.group {
             // it may have ended by itself a moment ago
             let _ = kill_process_group(group, signal);
         }
     }
 }
 
-impl Drop for Group {
+impl Drop for Running {
     fn drop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
         self.signal(Signal::KILL);
+        // the runtime would reap it too, but only when something else wakes it
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { child.wait().await });
+        }
     }
 }
 

@@ -21,6 +21,15 @@ use crate::report::Fingerprint;
 /// For taking back a transaction when the time of the step is already over.
 const ABORT_LIMIT: Duration = Duration::from_secs(2);
 
+/// How often the first question is asked.
+const FIRST_TRIES: u32 = 3;
+
+/// For each but the last of those.
+const FIRST_LIMIT: Duration = Duration::from_secs(2);
+
+/// Between them.
+const FIRST_GAP: Duration = Duration::from_millis(100);
+
 /// What became of an update in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Update {
@@ -93,12 +102,26 @@ async fn update_workers(socket: Socket<'_>, live: &Path, pem: &[u8], leaf: &Show
 
 /// What to put in front of a command for each worker: nothing at its own socket, `@!PID ` at the master's.
 async fn workers(socket: Socket<'_>) -> Result<Vec<String>, Stop> {
-    match side(&socket.ask("show proc", None).await?) {
+    match side(&who_is_there(socket).await?) {
         Some(Side::Worker) => Ok(vec![String::new()]),
         Some(Side::Master(ids)) if !ids.is_empty() => Ok(ids.iter().map(|id| format!("@!{id} ")).collect()),
         Some(Side::Master(_)) => Err(Stop::NotThere("haproxy has no worker that runs".to_owned())),
         None => Err(Stop::NotThere(format!("what answers at `{}` is not haproxy's Runtime API", socket.path.display()))),
     }
+}
+
+/// The first question, asked up to three times: a master that has just started executes itself anew, and for a tenth of a second refuses
+/// connections, drops them or lets them hang.
+async fn who_is_there(socket: Socket<'_>) -> Result<String, runtime::Error> {
+    for _ in 1..FIRST_TRIES {
+        let first = Socket { deadline: socket.deadline.min(Instant::now() + FIRST_LIMIT), ..socket };
+        match first.ask("show proc", None).await {
+            Ok(answer) if !answer.is_empty() => return Ok(answer),
+            Err(error @ (runtime::Error::Permission(_) | runtime::Error::Level(_))) => return Err(error),
+            _ => tokio::time::sleep(FIRST_GAP).await,
+        }
+    }
+    socket.ask("show proc", None).await
 }
 
 /// The one name under which a worker knows the file at `live`.

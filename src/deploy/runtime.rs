@@ -48,7 +48,8 @@ impl Socket<'_> {
     pub(super) async fn ask(&self, command: &str, payload: Option<&[u8]>) -> Result<String, Error> {
         let asked = timeout_at(self.deadline, self.talk(command, payload)).await;
         let answer = asked.map_err(|_| Error::TimedOut(self.name()))??;
-        if answer.trim() == "Permission denied" {
+        // the second is what 2.6 says to `show ssl cert` below level `operator`
+        if ["Permission denied", "Can't allocate memory!"].contains(&answer.trim()) {
             return Err(Error::Level(self.name()));
         }
         if answer.is_empty() || answer.ends_with("\n\n") { Ok(answer) } else { Err(Error::CutOff(self.name())) }
@@ -59,6 +60,8 @@ impl Socket<'_> {
         let request = request(command, payload);
         // haproxy may close before it has read all of a payload that is too big for it: what counts is the answer
         let sent = stream.write_all(&request).await;
+        // a master waits for further commands until it is told that there are none
+        let sent = sent.and(stream.shutdown().await);
         let mut answer = Vec::new();
         let read = (&mut stream).take(MAX_ANSWER as u64 + 1).read_to_end(&mut answer).await;
         match read.and(sent) {
@@ -81,7 +84,7 @@ impl Socket<'_> {
 }
 
 fn is_end(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected)
 }
 
 fn request(command: &str, payload: Option<&[u8]>) -> Zeroizing<Vec<u8>> {

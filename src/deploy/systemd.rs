@@ -94,7 +94,9 @@ pub(super) async fn written_since(target: &Target, mark: Mark) -> Option<Words> 
     let (after, lines) = (format!("--after-cursor={}", mark.0), format!("--lines={JOURNAL_LINES}"));
     for _ in 0..JOURNAL_TRIES {
         let output = journal(target, &["--quiet", "--no-pager", "--output=cat", &lines, &unit, &after]).await?;
-        if let Some(words) = Words::of(&output) {
+        // `-- No entries --` and its like are journalctl's own
+        let lines: Vec<_> = output.lines().filter(|line| !line.starts_with("-- ")).collect();
+        if let Some(words) = Words::of(&lines.join("\n")) {
             return Some(words);
         }
         sleep(JOURNAL_GAP).await;

@@ -37,7 +37,8 @@ impl Haproxy {
         let mut haproxy = Haproxy { server, folder };
         until("haproxy answers", || {
             haproxy.server.assert_running();
-            TcpStream::connect(("127.0.0.1", port)).is_ok() && haproxy.admin().exists()
+            let ready = arguments.is_empty() || !haproxy.workers().is_empty();
+            ready && TcpStream::connect(("127.0.0.1", port)).is_ok() && haproxy.admin().exists()
         });
         haproxy
     }
@@ -52,6 +53,14 @@ impl Haproxy {
         self.folder.path().join("master.sock")
     }
 
+    /// Process ids of the current workers, as the master tells them; empty while it starts.
+    pub fn workers(&self) -> Vec<String> {
+        let answer = try_ask(&self.master(), "show proc").unwrap_or_default();
+        let current = answer.split("# workers").nth(1).unwrap_or_default().split("# old").next().unwrap_or_default();
+        let lines = current.lines().filter(|line| line.contains(" worker "));
+        lines.map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect()
+    }
+
     /// What the admin socket answers to `command`.
     pub fn ask(&self, command: &str) -> String {
         ask(&self.admin(), command)
@@ -60,12 +69,18 @@ impl Haproxy {
 
 /// What the Runtime API at `socket` answers to `command`.
 pub fn ask(socket: &Path, command: &str) -> String {
+    try_ask(socket, command).expect("an answer")
+}
+
+fn try_ask(socket: &Path, command: &str) -> std::io::Result<String> {
     use std::io::{Read, Write};
-    let mut stream = std::os::unix::net::UnixStream::connect(socket).expect("a socket");
-    stream.write_all(format!("{command}\n").as_bytes()).expect("a command");
+    let mut stream = std::os::unix::net::UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(1)))?;
+    stream.write_all(format!("{command}\n").as_bytes())?;
+    stream.shutdown(std::net::Shutdown::Write)?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    answer
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 fn text(folder: &Path, bind: &str, port: u16, global: &str) -> String {

@@ -4,6 +4,7 @@
 //! value that started it, with everything it started itself.
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+pub mod client;
 pub mod haproxy;
 pub mod nginx;
 pub mod pki;
