@@ -2,6 +2,11 @@
 //!
 //! The ledger is a memory, not the truth: the truth is on disk (what is live) and on the wire (what is served). A missing or damaged
 //! ledger costs some requests and one `ledger_rebuilt` event, never a certificate.
+//!
+//! Start at [`Ledger::load`] and [`Ledger::save`]. A field added later needs `#[serde(default)]` (of itself or of its struct), so that
+//! ledgers written before it still load.
+
+mod file;
 
 use std::collections::BTreeMap;
 
@@ -10,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::EventKind;
 use crate::report::{Failure, Fingerprint, Live, Served, SuccessorNote, Valid};
+
+pub use file::{Error, FILE, Loaded, MAX_LEDGER};
 
 /// The format written by this version. A newer one is refused, with words.
 pub const VERSION: u32 = 1;

@@ -21,6 +21,7 @@ pub mod config;
 pub mod report;
 
 pub mod atomic;
+pub mod failpoint;
 pub mod ledger;
 
 pub mod alert;

@@ -1,0 +1,154 @@
+//! Folders: made with exact modes, synced, swept, removed without a half-removed one being seen.
+
+use std::fs::{DirBuilder, File, Metadata, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::file::claim;
+use super::{Error, MAX_ENTRIES, TEMPORARY, is_us, parent, step};
+
+/// Makes one folder with exactly `mode` and syncs its parent; `false` when it was there (whatever its mode).
+pub fn create_folder(path: &Path, mode: u32) -> Result<bool, Error> {
+    match step("atomic.folder.create", "create folder", path, || DirBuilder::new().mode(0o700).create(path)) {
+        Ok(()) => {}
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    set_mode(path, mode)?;
+    sync_folder(parent(path))?;
+    Ok(true)
+}
+
+/// Makes the names in a folder durable.
+pub fn sync_folder(path: &Path) -> Result<(), Error> {
+    step("atomic.folder.sync", "sync folder", path, || File::open(path).and_then(|folder| folder.sync_all()))
+}
+
+/// A folder under a temporary name: filled in peace, then renamed to its own; goes away by itself when that never happens.
+pub struct TemporaryFolder {
+    folder: TempDir,
+    // Tells a sweep that the writer lives.
+    _lock: File,
+}
+
+impl TemporaryFolder {
+    /// A new one in `parent`, for nobody else until [`TemporaryFolder::publish`].
+    pub fn new(parent: &Path) -> Result<TemporaryFolder, Error> {
+        loop {
+            let make =
+                || tempfile::Builder::new().prefix(TEMPORARY).permissions(Permissions::from_mode(0o700)).tempdir_in(parent);
+            let folder = step("atomic.folder.create", "create a temporary folder in", parent, make)?;
+            // The umask may have taken even our own rights.
+            set_mode(folder.path(), 0o700)?;
+            let lock = File::open(folder.path()).map_err(|error| Error::io("open", folder.path(), error))?;
+            if claim(&lock, folder.path())? {
+                return Ok(TemporaryFolder { folder, _lock: lock });
+            }
+        }
+    }
+
+    /// Where to put files.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Syncs it, opens it to `mode`, renames it to `path` (which must not be there) and syncs the parent.
+    pub fn publish(self, path: &Path, mode: u32) -> Result<(), Error> {
+        set_mode(self.path(), mode)?;
+        sync_folder(self.path())?;
+        step("atomic.rename", "rename a temporary folder to", path, || std::fs::rename(self.path(), path))?;
+        let _ = self.folder.keep();
+        sync_folder(parent(path))
+    }
+}
+
+/// Removes a file, link or whole folder. A folder gets a temporary name first, so that nobody sees half of it; `false` when there was none.
+pub fn remove_tree(path: &Path) -> Result<bool, Error> {
+    let Some(found_there) = found(path)? else { return Ok(false) };
+    if !found_there.is_dir() {
+        step("atomic.remove", "remove", path, || std::fs::remove_file(path))?;
+        return sync_folder(parent(path)).map(|()| true);
+    }
+    let hidden = parent(path).join(format!("{TEMPORARY}removed-{:016x}", random(path)?));
+    step("atomic.rename", "rename", path, || std::fs::rename(path, &hidden))?;
+    step("atomic.remove", "remove", &hidden, || std::fs::remove_dir_all(&hidden))?;
+    sync_folder(parent(path)).map(|()| true)
+}
+
+/// Names in a folder, sorted; empty when there is no folder. Names that are no UTF-8 are none of ours and left out.
+pub fn list(path: &Path) -> Result<Vec<String>, Error> {
+    let entries = match step("atomic.read", "list folder", path, || std::fs::read_dir(path)) {
+        Ok(entries) => entries,
+        Err(error) if error.is_missing() => return Ok(Vec::new()),
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotADirectory => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut names = Vec::new();
+    for entry in entries.take(MAX_ENTRIES) {
+        let entry = entry.map_err(|error| Error::io("list folder", path, error))?;
+        names.extend(entry.file_name().into_string().ok());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Removes what dead processes left in `folder`: entries that start with `prefix`, belong to us and are not locked by a living writer.
+pub fn sweep(folder: &Path, prefix: &str) -> Result<Vec<PathBuf>, Error> {
+    let mut swept = Vec::new();
+    for name in list(folder)?.iter().filter(|name| name.starts_with(prefix)) {
+        let path = folder.join(name);
+        // Locked until it is gone: a writer that just made it notices and makes another.
+        if let Some(_lock) = stray(&path)? {
+            step("atomic.remove", "remove", &path, || remove_any(&path))?;
+            swept.push(path);
+        }
+    }
+    if !swept.is_empty() {
+        sync_folder(folder)?;
+    }
+    Ok(swept)
+}
+
+/// A hold on `path` when nobody alive is at work on it. A link has no lock: links are only made under the lock of a pass, as sweeping is done.
+fn stray(path: &Path) -> Result<Option<Option<File>>, Error> {
+    let Some(found) = found(path)? else { return Ok(None) };
+    if !is_us(found.uid()) {
+        return Ok(None);
+    }
+    if !found.is_file() && !found.is_dir() {
+        return Ok(Some(None));
+    }
+    match File::open(path) {
+        Ok(file) => Ok(file.try_lock().is_ok().then_some(Some(file))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // Ours, but closed even to us: a folder that a dead process had no time to open.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Some(None)),
+        Err(error) => Err(Error::io("open", path, error)),
+    }
+}
+
+fn remove_any(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path)?.is_dir() {
+        true => std::fs::remove_dir_all(path),
+        false => std::fs::remove_file(path),
+    }
+}
+
+fn found(path: &Path) -> Result<Option<Metadata>, Error> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("look at", path, error)),
+    }
+}
+
+fn random(path: &Path) -> Result<u64, Error> {
+    getrandom::u64().map_err(|error| Error::io("find a temporary name for", path, io::Error::other(error)))
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
+    step("atomic.permit", "change the mode of", path, || std::fs::set_permissions(path, Permissions::from_mode(mode)))
+}

@@ -1,0 +1,152 @@
+//! Reading within bounds, and a folder that is opened once.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
+use zeroize::Zeroizing;
+
+use super::{Error, step};
+
+/// Entries of a folder that are looked at.
+pub const MAX_ENTRIES: usize = 100_000;
+
+/// Kind, mode and owner of what a name stands for (a link is not followed).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// A regular file.
+    pub is_file: bool,
+    /// A folder.
+    pub is_folder: bool,
+    /// Permission bits.
+    pub mode: u32,
+    /// User id.
+    pub owner: u32,
+    /// Group id.
+    pub group: u32,
+}
+
+/// The bytes of a regular file (a link is followed); `None` when it is not there. Refuses more than `max` bytes.
+pub fn read(path: &Path, max: u64) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+    let open = || rustix::fs::open(path, READING, Mode::empty());
+    opened(step("atomic.read", "open", path, open), path)?.map(|file| bytes(&file, path, max)).transpose()
+}
+
+/// What `path` is; `None` when it is not there.
+pub fn stat(path: &Path) -> Result<Option<Stat>, Error> {
+    stat_at(CWD, path, path)
+}
+
+/// As [`stat`], of what a link leads to.
+pub fn stat_following(path: &Path) -> Result<Option<Stat>, Error> {
+    found(step("atomic.read", "look at", path, || rustix::fs::stat(path)))
+}
+
+/// At most the first `max` bytes of a file.
+pub fn read_start(path: &Path, max: u64) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    step("atomic.read", "read", path, || File::open(path)?.take(max).read_to_end(&mut bytes))?;
+    Ok(bytes)
+}
+
+/// A folder that was opened once: whatever happens to its name meanwhile, all files come from the same one.
+pub struct Folder {
+    handle: OwnedFd,
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Opens it; `None` when it is not there. A link in its place is refused.
+    pub fn open(path: &Path) -> Result<Option<Folder>, Error> {
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+        match step("atomic.read", "open folder", path, || rustix::fs::open(path, flags, Mode::empty())) {
+            Ok(handle) => Ok(Some(Folder { handle, path: path.to_owned() })),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(Error::Io { source, .. }) if is_no_folder(&source) => {
+                Err(Error::Kind { path: path.to_owned(), found: "something else", expected: "a folder" })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The bytes of a regular file in it (links are refused); `None` when it is not there.
+    pub fn read(&self, name: &str, max: u64) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+        let path = self.path.join(name);
+        let open = || rustix::fs::openat(&self.handle, name, READING | OFlags::NOFOLLOW, Mode::empty());
+        opened(step("atomic.read", "open", &path, open), &path)?.map(|file| bytes(&file, &path, max)).transpose()
+    }
+
+    /// What `name` in it is; `None` when it is not there.
+    pub fn stat(&self, name: &str) -> Result<Option<Stat>, Error> {
+        stat_at(&self.handle, Path::new(name), &self.path.join(name))
+    }
+
+    /// Gives `name` in it (`.` for itself) another mode and, where given, another owner and group.
+    pub fn permit(&self, name: &str, mode: u32, owner: Option<(u32, u32)>) -> Result<(), Error> {
+        let path = self.path.join(name);
+        if let Some((user, group)) = owner {
+            let ids = (Some(Uid::from_raw(user)), Some(Gid::from_raw(group)));
+            let change = || rustix::fs::chownat(&self.handle, name, ids.0, ids.1, AtFlags::SYMLINK_NOFOLLOW);
+            step("atomic.permit", "change the owner of", &path, change)?;
+        }
+        let change = || rustix::fs::chmodat(&self.handle, name, Mode::from_raw_mode(mode), AtFlags::empty());
+        step("atomic.permit", "change the mode of", &path, change)
+    }
+
+    /// Makes names, modes and owners in it durable.
+    pub fn sync(&self) -> Result<(), Error> {
+        step("atomic.folder.sync", "sync folder", &self.path, || rustix::fs::fsync(&self.handle))
+    }
+}
+
+/// `NONBLOCK`: a pipe in a file's place must not hang us.
+const READING: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
+
+fn opened(result: Result<OwnedFd, Error>, path: &Path) -> Result<Option<File>, Error> {
+    match result {
+        Ok(handle) => Ok(Some(File::from(handle))),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(Error::Io { source, .. }) if source.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+            Err(Error::Kind { path: path.to_owned(), found: "a symbolic link", expected: "a file" })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// All bytes in one piece of memory that never moves, so that no copy of a key stays behind.
+fn bytes(file: &File, path: &Path, max: u64) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let found = step("atomic.read", "look at", path, || file.metadata())?;
+    if !found.is_file() {
+        let what = if found.is_dir() { "a folder" } else { "no regular file" };
+        return Err(Error::Kind { path: path.to_owned(), found: what, expected: "a file" });
+    }
+    let too_large = || Error::TooLarge { path: path.to_owned(), max };
+    let length = usize::try_from(found.len().min(max)).map_err(|_| too_large())?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length + 1));
+    step("atomic.read", "read", path, || file.take(max.saturating_add(1)).read_to_end(&mut bytes))?;
+    if bytes.len() as u64 > max { Err(too_large()) } else { Ok(bytes) }
+}
+
+fn stat_at(folder: impl std::os::fd::AsFd, name: &Path, path: &Path) -> Result<Option<Stat>, Error> {
+    found(step("atomic.read", "look at", path, || rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)))
+}
+
+fn found(result: Result<rustix::fs::Stat, Error>) -> Result<Option<Stat>, Error> {
+    match result {
+        Ok(found) => Ok(Some(Stat {
+            is_file: FileType::from_raw_mode(found.st_mode) == FileType::RegularFile,
+            is_folder: FileType::from_raw_mode(found.st_mode) == FileType::Directory,
+            mode: found.st_mode & 0o7777,
+            owner: found.st_uid,
+            group: found.st_gid,
+        })),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_no_folder(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotADirectory) || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+}

@@ -1,0 +1,122 @@
+//! Private keys: what they are, and the public key that belongs to them.
+//!
+//! Start at [`Key::load`]. The content decides the form, not the PEM label. The crypto library checks that a key's private and
+//! public parts belong together, so that equal public keys prove a pair. Fails with [`KeyProblem`], which says what kind it is.
+
+use pkcs8::der::asn1::{AnyRef, OctetStringRef};
+use pkcs8::der::{Decode, Encode};
+use pkcs8::spki::AlgorithmIdentifierRef;
+use pkcs8::{ObjectIdentifier, PrivateKeyInfoRef};
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls_pki_types::PrivateKeyDer;
+use zeroize::Zeroizing;
+
+use super::x509;
+use super::{KeyProblem, pem};
+
+/// A private key that works, and its public part.
+pub(super) struct Key {
+    /// For people, such as `RSA 2048`.
+    pub algorithm: String,
+    /// The public key as certificates hold it (SubjectPublicKeyInfo).
+    pub spki: Vec<u8>,
+    /// The piece that it came in.
+    pub piece: String,
+    form: Form,
+    der: Zeroizing<Vec<u8>>,
+}
+
+/// How the key is written; kept as it came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// RFC 8017, RSA only.
+    Pkcs1,
+    /// RFC 5915, EC only.
+    Sec1,
+    /// RFC 5958.
+    Pkcs8,
+}
+
+impl Key {
+    /// Proves that the key can be used, and takes its public part.
+    pub fn load(piece: &str, der: Zeroizing<Vec<u8>>) -> Result<Key, KeyProblem> {
+        let borrowed = PrivateKeyDer::try_from(der.as_slice()).map_err(|_| problem(&der))?;
+        let form = match borrowed {
+            PrivateKeyDer::Pkcs1(_) => Form::Pkcs1,
+            PrivateKeyDer::Sec1(_) => Form::Sec1,
+            PrivateKeyDer::Pkcs8(_) => Form::Pkcs8,
+            _ => return Err(problem(&der)),
+        };
+        let loaded = any_supported_type(&borrowed).map_err(|_| problem(&der))?;
+        let spki = loaded.public_key().ok_or(KeyProblem::NotVerified)?.to_vec();
+        Ok(Key { algorithm: x509::algorithm_of(&spki), spki, piece: piece.to_owned(), form, der })
+    }
+
+    /// The key in PEM, in the form that it came in.
+    pub fn pem(&self) -> Zeroizing<Vec<u8>> {
+        let label = match self.form {
+            Form::Pkcs1 => "RSA PRIVATE KEY",
+            Form::Sec1 => "EC PRIVATE KEY",
+            Form::Pkcs8 => "PRIVATE KEY",
+        };
+        pem::write(label, &self.der)
+    }
+
+    /// The key in PKCS#8, for formats that take no other.
+    pub fn pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, String> {
+        let curve = curve(&self.algorithm);
+        let (oid, parameters) = match (self.form, &curve) {
+            (Form::Pkcs8, _) => return Ok(self.der.clone()),
+            (Form::Pkcs1, _) => (RSA, AnyRef::NULL),
+            (Form::Sec1, Some(curve)) => (EC, curve.into()),
+            (Form::Sec1, None) => return Err(format!("no curve known for {}", self.algorithm)),
+        };
+        let algorithm = AlgorithmIdentifierRef { oid, parameters: Some(parameters) };
+        let inner = OctetStringRef::new(&self.der).map_err(|error| error.to_string())?;
+        PrivateKeyInfoRef::new(algorithm, inner).to_der().map(Zeroizing::new).map_err(|error| error.to_string())
+    }
+
+    /// Whether both are the same key in the same form.
+    pub fn is(&self, other: &Key) -> bool {
+        self.form == other.form && self.der == other.der
+    }
+}
+
+/// What is wrong with an encrypted PKCS#8 key: the scheme, as far as it can be told (RFC 8018, RFC 7292).
+pub(super) fn encrypted(der: &[u8]) -> KeyProblem {
+    let scheme = match x509::encryption_scheme(der).as_deref() {
+        Some("1.2.840.113549.1.5.13") => "PKCS#8, PBES2",
+        Some(oid) if oid.starts_with("1.2.840.113549.1.5.") => "PKCS#8, PBES1",
+        Some(oid) if oid.starts_with("1.2.840.113549.1.12.") => "PKCS#8, PKCS#12's PBE",
+        _ => "PKCS#8",
+    };
+    KeyProblem::Encrypted { scheme }
+}
+
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+/// The curve of SM2, 1.2.156.10197.1.301, as DER has it.
+const SM2_CURVE: &[u8] = &[0x06, 0x08, 0x2a, 0x81, 0x1c, 0xcf, 0x55, 0x01, 0x82, 0x2d];
+
+fn curve(algorithm: &str) -> Option<ObjectIdentifier> {
+    let oid = match algorithm {
+        "EC P-256" => "1.2.840.10045.3.1.7",
+        "EC P-384" => "1.3.132.0.34",
+        "EC P-521" => "1.3.132.0.35",
+        _ => return None,
+    };
+    ObjectIdentifier::new(oid).ok()
+}
+
+fn problem(der: &[u8]) -> KeyProblem {
+    if der.windows(SM2_CURVE.len()).any(|window| window == SM2_CURVE) {
+        return KeyProblem::Sm2;
+    }
+    if x509::encryption_scheme(der).is_some() {
+        return encrypted(der);
+    }
+    match PrivateKeyInfoRef::from_der(der) {
+        Ok(info) => KeyProblem::Unsupported(format!("algorithm {}", info.algorithm.oid)),
+        Err(_) => KeyProblem::Unsupported("neither PKCS#1, SEC1 nor PKCS#8, or a size or curve that is not known".to_owned()),
+    }
+}

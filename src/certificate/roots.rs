@@ -1,0 +1,93 @@
+//! Who is trusted: the system's authorities and further ones from files.
+//!
+//! Start at [`Roots::system`]. Authorities that cannot be read are left out, as browsers do; none at all is an error.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls_pki_types::{CertificateDer, TrustAnchor};
+use zeroize::Zeroizing;
+
+use super::pem::{self, Content};
+use super::{Error, Piece};
+
+/// Bytes of one CA file; Debian's whole bundle is 220 KiB.
+pub const MAX_ROOTS_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Trust anchors: the system's, and further ones.
+#[derive(Clone)]
+pub struct Roots(Arc<Vec<TrustAnchor<'static>>>);
+
+impl Roots {
+    /// The system's authorities (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured) and those of `extra_ca_files`.
+    ///
+    /// Fails when an extra file cannot be read or holds none, and when there is no authority at all.
+    pub fn system(extra_ca_files: &[PathBuf]) -> Result<Roots, Error> {
+        let native = rustls_native_certs::load_native_certs();
+        let mut anchors: Vec<TrustAnchor<'static>> = native.certs.iter().filter_map(anchor).collect();
+        for path in extra_ca_files {
+            let bytes = read(path).map_err(|source| Error::RootsFile { path: path.clone(), source })?;
+            anchors.extend(from_pem(&path.display().to_string(), bytes)?);
+        }
+        if anchors.is_empty() {
+            return Err(Error::NoRoots { why: native.errors.iter().map(ToString::to_string).collect() });
+        }
+        Ok(Roots(Arc::new(anchors)))
+    }
+
+    /// Nobody is trusted.
+    pub fn none() -> Roots {
+        Roots(Arc::new(Vec::new()))
+    }
+
+    /// The authorities of a PEM text; at least one must be usable.
+    pub fn from_pem(pem: &[u8]) -> Result<Roots, Error> {
+        from_pem("CA certificates", Zeroizing::new(pem.to_vec())).map(|anchors| Roots(Arc::new(anchors)))
+    }
+
+    /// How many authorities.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nobody is trusted.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn anchors(&self) -> &[TrustAnchor<'static>] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Roots {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Roots({})", self.len())
+    }
+}
+
+fn from_pem(name: &str, bytes: Zeroizing<Vec<u8>>) -> Result<Vec<TrustAnchor<'static>>, Error> {
+    let piece = Piece { name: name.to_owned(), bytes };
+    let mut anchors = Vec::new();
+    for block in pem::blocks(&piece)? {
+        if let Content::Certificate(der) = block.content {
+            anchors.extend(anchor(&CertificateDer::from(der)));
+        }
+    }
+    if anchors.is_empty() { Err(Error::RootsEmpty(name.to_owned())) } else { Ok(anchors) }
+}
+
+fn anchor(certificate: &CertificateDer<'_>) -> Option<TrustAnchor<'static>> {
+    webpki::anchor_from_trusted_cert(certificate).ok().map(|anchor| anchor.to_owned())
+}
+
+fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    File::open(path)?.take(MAX_ROOTS_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_ROOTS_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {MAX_ROOTS_BYTES} bytes")));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,104 @@
+//! Named places where a test makes a step fail, or the process die as `kill -9` would.
+//!
+//! Nothing of this is in a normal build: without the feature `failpoints` [`hit`] is an empty function, and a release build with the
+//! feature is refused. With it the environment arms one point: `CERTSYNCD_FAILPOINT=name[:nth]=abort|enospc|eio|eacces|erofs`. With
+//! `:nth` (from 1) only that hit counts, without it every hit does. `CERTSYNCD_FAILPOINT=list` writes each hit to stderr instead, so that
+//! a test learns what a scenario passes through.
+
+/// Every point, in the order of a file's life.
+pub const ALL: &[&str] = &[
+    "atomic.read",
+    "atomic.create",
+    "atomic.permit",
+    "atomic.write",
+    "atomic.write.torn",
+    "atomic.sync",
+    "atomic.rename",
+    "atomic.folder.create",
+    "atomic.folder.sync",
+    "atomic.link.create",
+    "atomic.exchange",
+    "atomic.keep",
+    "atomic.remove",
+    "store.written",
+    "store.published",
+    "ledger.saved",
+];
+
+#[cfg(all(feature = "failpoints", not(debug_assertions)))]
+compile_error!("the feature `failpoints` is for tests only and must not be in a release build");
+
+/// Passes through the point `name`: fails or ends the process when a test armed it.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub(crate) const fn hit(_name: &'static str) -> std::io::Result<()> {
+    Ok(())
+}
+
+#[cfg(feature = "failpoints")]
+pub(crate) use armed::hit;
+
+#[cfg(feature = "failpoints")]
+mod armed {
+    use std::io::{self, Write};
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use rustix::io::Errno;
+
+    /// What the environment asked for.
+    enum Armed {
+        Nothing,
+        List,
+        Point { name: String, nth: Option<u64>, errno: Option<Errno> },
+    }
+
+    static ARMED: OnceLock<Armed> = OnceLock::new();
+    static HITS: AtomicU64 = AtomicU64::new(0);
+
+    /// Passes through the point `name`: fails or ends the process when a test armed it.
+    pub(crate) fn hit(name: &'static str) -> io::Result<()> {
+        debug_assert!(super::ALL.contains(&name), "fail point `{name}` is missing in ALL");
+        match ARMED.get_or_init(from_environment) {
+            Armed::Nothing => Ok(()),
+            Armed::List => writeln!(io::stderr(), "failpoint {name}"),
+            Armed::Point { name: armed, nth, errno } if armed == name => {
+                let count = HITS.fetch_add(1, Ordering::SeqCst) + 1;
+                if nth.is_some_and(|nth| nth != count) {
+                    return Ok(());
+                }
+                Err((*errno).unwrap_or_else(|| std::process::abort()).into())
+            }
+            Armed::Point { .. } => Ok(()),
+        }
+    }
+
+    /// A mistake in the variable ends the process: a test that arms nothing would pass for the wrong reason.
+    fn from_environment() -> Armed {
+        let Ok(text) = std::env::var("CERTSYNCD_FAILPOINT") else { return Armed::Nothing };
+        parse(&text).unwrap_or_else(|| {
+            let _ = writeln!(io::stderr(), "`CERTSYNCD_FAILPOINT={text}` is not understood");
+            std::process::exit(2)
+        })
+    }
+
+    fn parse(text: &str) -> Option<Armed> {
+        if text == "list" {
+            return Some(Armed::List);
+        }
+        let (point, action) = text.split_once('=')?;
+        let (name, nth) = match point.split_once(':') {
+            Some((name, nth)) => (name, Some(nth.parse().ok()?)),
+            None => (point, None),
+        };
+        let errno = match action {
+            "abort" => None,
+            "enospc" => Some(Errno::NOSPC),
+            "eio" => Some(Errno::IO),
+            "eacces" => Some(Errno::ACCESS),
+            "erofs" => Some(Errno::ROFS),
+            _ => return None,
+        };
+        super::ALL.contains(&name).then(|| Armed::Point { name: name.to_owned(), nth, errno })
+    }
+}
