@@ -92,6 +92,8 @@ pub struct CertificateRecord {
     pub failures: u32,
     /// Why the newest fetched one is not live yet.
     pub held: Option<String>,
+    /// When the held one may be looked at again; `None`: not by itself.
+    pub held_until: Option<Timestamp>,
     /// Certificates that a server rejected, or that were rolled back by hand.
     pub rejected: Vec<Rejection>,
     /// A renewal seen but not installed.

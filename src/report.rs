@@ -345,6 +345,9 @@ pub struct Event {
     pub key: String,
     /// One sentence a person can act on.
     pub message: String,
+    /// The same in Chinese, for channels with `language = "zh"`; no field of the body.
+    #[serde(skip)]
+    pub message_zh: Option<String>,
     /// When it was raised.
     pub at: Timestamp,
 }

@@ -117,6 +117,23 @@ fn a_key_whose_public_part_lies_is_refused() {
 }
 
 #[test]
+fn an_ed25519_key_whose_public_part_lies_is_refused() {
+    let (ours, certificate) = made_by_openssl(&["-algorithm", "ED25519"]);
+    let (other, _) = made_by_openssl(&["-algorithm", "ED25519"]);
+    let seed = |pem: &str| openssl(&["pkey", "-outform", "DER"], pem.as_bytes())[16..].to_vec();
+    let public = openssl(&["pkey", "-pubout", "-outform", "DER"], ours.as_bytes())[12..].to_vec();
+    // RFC 5958, version 2: the public key comes along.
+    let key = |seed: &[u8]| {
+        let head = [0x30, 0x51, 2, 1, 1, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+        [&head, seed, &[0x81, 0x21, 0], &public].concat()
+    };
+    let with = |der: Vec<u8>| Bundle::assemble(&[piece("cert.pem", &certificate), piece("key.der", der)]);
+    assert!(with(key(&seed(&other))).is_err());
+    let bundle = with(key(&seed(&ours))).unwrap();
+    assert_eq!(file(&bundle.files(), "privkey.pem"), ours, "OpenSSL 3.0 only reads version 1");
+}
+
+#[test]
 fn order_line_endings_and_text_around_do_not_matter() {
     let root = Authority::root("Root");
     let intermediate = root.below("Intermediate");

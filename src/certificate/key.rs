@@ -26,7 +26,7 @@ pub(super) struct Key {
     der: Zeroizing<Vec<u8>>,
 }
 
-/// How the key is written; kept as it came.
+/// How the key is written; kept as it came (PKCS#8 version 2 becomes version 1).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     /// RFC 8017, RSA only.
@@ -49,6 +49,7 @@ impl Key {
         };
         let loaded = any_supported_type(&borrowed).map_err(|_| problem(&der))?;
         let spki = loaded.public_key().ok_or(KeyProblem::NotVerified)?.to_vec();
+        let der = if form == Form::Pkcs8 { version_1(der) } else { der };
         Ok(Key { algorithm: x509::algorithm_of(&spki), spki, piece: piece.to_owned(), form, der })
     }
 
@@ -80,6 +81,15 @@ impl Key {
     pub fn is(&self, other: &Key) -> bool {
         self.form == other.form && self.der == other.der
     }
+}
+
+/// PKCS#8 that carries its public key along (RFC 5958, version 2) is not read by OpenSSL 3.0, so by no server on it: without.
+fn version_1(der: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+    let rewritten = match PrivateKeyInfoRef::from_der(&der) {
+        Ok(info) if info.public_key.is_some() => PrivateKeyInfoRef::new(info.algorithm, info.private_key).to_der().ok(),
+        _ => None,
+    };
+    rewritten.map_or(der, Zeroizing::new)
 }
 
 /// What is wrong with an encrypted PKCS#8 key: the scheme, as far as it can be told (RFC 8018, RFC 7292).

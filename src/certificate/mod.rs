@@ -14,6 +14,7 @@ mod names;
 mod pem;
 mod placeholder;
 mod roots;
+mod shown;
 mod x509;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ pub use encode::{MAX_PKCS12_BYTES, encode, pkcs12_holds};
 pub use error::{Error, KeyProblem};
 pub use placeholder::{PLACEHOLDER_LIFETIME, is_placeholder, self_signed};
 pub use roots::{MAX_ROOTS_BYTES, Roots};
+pub use shown::{KeyKind, Shown};
 
 /// Bytes of one piece.
 pub const MAX_PIECE_BYTES: usize = 1024 * 1024;

@@ -1,1 +1,196 @@
-//! deploy
+//! Single steps at a server: test, reload, update in place, and look at what is served. The order of the steps lives in `sync`.
+//!
+//! | step | function | fails when |
+//! |---|---|---|
+//! | is it running | [`state`] | never: `Unknown` |
+//! | try the pair before it is live | [`stage`] | TLS, or this host's haproxy, refuses the pair |
+//! | the operator's own test | [`test`] | the command fails |
+//! | read the files again | [`reload`] | the command fails; the unit's journal is in the words |
+//! | in place, no reload | [`update`] | haproxy refuses the pair |
+//! | what is served | [`look`], [`look_for`], [`wait_served`], [`wait_all`] | never: each [`crate::report::Served`] says |
+//! | is that right | [`judge`] | something else is served |
+//!
+//! Every step is bounded by the target's `timeout` and may be dropped at any moment: no process is left behind. Errors are [`Error`], which
+//! name the step and carry the server's own words; they become [`Failure`]s at this boundary.
+
+pub mod command;
+mod handshake;
+mod haproxy;
+mod runtime;
+mod stage;
+mod systemd;
+mod verify;
+
+use std::path::PathBuf;
+
+use crate::config::{Target, TargetKind};
+use crate::report::{Failure, Fingerprint};
+
+pub use haproxy::{Update, knows, update};
+pub use stage::{Staged, self_check, stage};
+pub use systemd::{UnitState, polkit_rule, state};
+pub use verify::{Expected, LOOKS_AT_ONCE, judge, look, look_for, wait_all, wait_served};
+
+/// Runs the target's configured test; without one there is nothing to run, and that is fine (decision 6).
+pub async fn test(target: &Target) -> Result<(), Failure> {
+    let Some(argv) = &target.test else { return Ok(()) };
+    let ended = command::run(argv, target.timeout, &[], None).await;
+    ended.map(drop).map_err(|source| Error::Test { target: target.name.clone(), source }.into())
+}
+
+/// Makes the target's server read its files again. That it says it did proves nothing: look at what is served afterwards.
+pub async fn reload(target: &Target) -> Result<(), Failure> {
+    let mark = systemd::mark(target).await;
+    let Err(source) = command::run(&systemd::reload_argv(target), target.timeout, &[], None).await else { return Ok(()) };
+    let journal = match mark {
+        Some(mark) => systemd::written_since(target, mark).await,
+        None => None,
+    };
+    let said =
+        [source.words(), journal.as_ref()].into_iter().flatten().map(|words| words.as_str()).collect::<Vec<_>>().join("; ");
+    let hint = reload_hint(target, &source, &said);
+    Err(Error::Reload { target: target.name.clone(), source, journal, hint }.into())
+}
+
+fn reload_hint(target: &Target, source: &command::Error, said: &str) -> Option<String> {
+    if let (Some(unit), command::Error::TimedOut { .. }) = (&target.unit, source) {
+        return Some(format!("the reload may still be under way in systemd: `systemctl list-jobs`, `journalctl -u {unit}`"));
+    }
+    systemd::hint(target, said).or_else(|| match (source, &target.kind) {
+        (command::Error::NotFound { .. }, TargetKind::Nginx | TargetKind::Haproxy { .. }) if target.reload_is_default => {
+            Some(format!("there is no systemctl here: set `reload` in `[deploy.{}]` to the command that reloads it", target.name))
+        }
+        (command::Error::NotFound { .. } | command::Error::NotExecutable { .. }, _) => Some(format!(
+            "`reload` in `[deploy.{}]` is run without a shell, from `/`: give the program's whole path",
+            target.name
+        )),
+        _ => None,
+    })
+}
+
+/// Which step failed, and why.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configured test.
+    #[error("failed to test `{target}`")]
+    Test {
+        /// The target's name.
+        target: String,
+        /// What happened.
+        source: command::Error,
+    },
+    /// The reload.
+    #[error("failed to reload `{target}`")]
+    Reload {
+        /// The target's name.
+        target: String,
+        /// What happened.
+        source: command::Error,
+        /// What the unit wrote into the journal meanwhile.
+        journal: Option<command::Words>,
+        /// What would mend it.
+        hint: Option<String>,
+    },
+    /// haproxy's Runtime API refused the pair; what it serves is what it served before.
+    #[error("failed to update `{name}` in haproxy's memory: {words}")]
+    Update {
+        /// The certificate as haproxy was told of it.
+        name: String,
+        /// haproxy's words.
+        words: String,
+    },
+    /// What was to be given to haproxy is not what the caller expects, or cannot be read as a certificate.
+    #[error("failed to update haproxy from `{path}`: {why}")]
+    Payload {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The pair does not work, before any server saw it.
+    #[error("failed to try `{path}`")]
+    Stage {
+        /// The file that was tried.
+        path: PathBuf,
+        /// What happened.
+        source: stage::Error,
+    },
+    /// Something else than the expected leaf is served, or nothing.
+    #[error("failed to verify: {}", not_served(.wrong))]
+    Verify {
+        /// What was expected.
+        expected: Fingerprint,
+        /// `address`, `name` and what was seen there.
+        wrong: Vec<String>,
+    },
+}
+
+/// How many wrong answers are told in full.
+const MAX_TOLD: usize = 5;
+
+fn not_served(wrong: &[String]) -> String {
+    let told = wrong.iter().take(MAX_TOLD).map(String::as_str).collect::<Vec<_>>().join("; ");
+    let rest = wrong.len().saturating_sub(MAX_TOLD);
+    if rest == 0 { told } else { format!("{told}; and {rest} more") }
+}
+
+impl Error {
+    /// The step as a word: `test`, `reload`, `update`, `stage` or `verify`.
+    pub fn step(&self) -> &'static str {
+        match self {
+            Error::Test { .. } => "test",
+            Error::Reload { .. } => "reload",
+            Error::Update { .. } | Error::Payload { .. } => "update",
+            Error::Stage { .. } => "stage",
+            Error::Verify { .. } => "verify",
+        }
+    }
+
+    /// A stable word for counters: the step and what went wrong, such as `reload_timeout`.
+    pub fn kind(&self) -> String {
+        match self {
+            Error::Test { source, .. } | Error::Reload { source, .. } => format!("{}_{}", self.step(), source.kind()),
+            Error::Update { .. } => "update_refused".to_owned(),
+            Error::Payload { .. } => "update_payload".to_owned(),
+            Error::Stage { source, .. } => format!("stage_{}", source.kind()),
+            Error::Verify { .. } => "verify_mismatch".to_owned(),
+        }
+    }
+
+    /// Whether the same step may pass when tried again with nothing changed.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Error::Test { source, .. } | Error::Reload { source, .. } => {
+                matches!(source, command::Error::TimedOut { .. } | command::Error::Start { .. } | command::Error::Signal { .. })
+            }
+            Error::Verify { .. } => true,
+            Error::Update { .. } | Error::Payload { .. } | Error::Stage { .. } => false,
+        }
+    }
+
+    /// What would mend it, where we know.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Reload { hint, .. } => hint.clone(),
+            Error::Test { target, source: command::Error::NotFound { .. } | command::Error::NotExecutable { .. } } => {
+                Some(format!("`test` in `[deploy.{target}]` is run without a shell, from `/`: give the program's whole path"))
+            }
+            _ => None,
+        }
+    }
+
+    /// Words for people, a kind for counters.
+    pub fn to_failure(&self) -> Failure {
+        let mut failure = Failure { transient: self.is_transient(), ..Failure::new(&self.kind(), self).hint(self.hint()) };
+        if let Error::Reload { journal: Some(journal), .. } = self {
+            failure.causes.push(format!("its journal says: {journal}"));
+        }
+        failure
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        error.to_failure()
+    }
+}

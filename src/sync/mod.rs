@@ -1,1 +1,162 @@
-//! sync
+//! One pass: asks, reads, decides, puts live, tells the servers, remembers, reports.
+//!
+//! Start at [`Sync::pass`]. One certificate's failure is its own; what fails as a whole (the lock, a ledger of a newer version, a state
+//! directory that cannot be written) is an [`Error`].
+
+mod accounts;
+mod deliver;
+mod gather;
+mod live;
+mod pass;
+pub mod plan;
+mod preview;
+mod rollback;
+pub mod successor;
+mod window;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::certificate::{self, Roots};
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::ledger;
+use crate::provider::{self, Client};
+use crate::report::Incident;
+use crate::store::{self, Store};
+
+pub use preview::{CertificatePreview, Preview, TargetPreview};
+
+/// How long a pass waits for another one that holds the state directory.
+pub const LOCK_WAIT: Duration = Duration::from_secs(120);
+/// Generations kept of each certificate, the live one among them.
+pub const KEPT_GENERATIONS: usize = 5;
+
+/// Everything a pass needs, built once per configuration.
+pub struct Sync {
+    settings: Arc<Settings>,
+    clients: BTreeMap<String, Client>,
+    store: Store,
+    roots: Arc<Roots>,
+    clock: Clock,
+    host: String,
+}
+
+/// What a pass looks at, and how hard.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// Only these entries; `None`: the whole inventory.
+    pub names: Option<BTreeSet<String>>,
+    /// Fetch and deploy although nothing changed.
+    pub force: bool,
+    /// A person started it: growing gaps do not hold it back.
+    pub by_hand: bool,
+    /// What is known to be wrong besides: told with the pass's own incidents.
+    pub incidents: Vec<Incident>,
+}
+
+impl Scope {
+    fn covers(&self, name: &str) -> bool {
+        self.names.as_ref().is_none_or(|names| names.contains(name))
+    }
+}
+
+/// What a pass tells while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// So many entries of so many were looked at; the last one by name.
+    Looked {
+        /// Entries done.
+        done: usize,
+        /// Entries in all.
+        total: usize,
+        /// The one just done.
+        name: String,
+    },
+    /// Another step was taken: feeds the watchdog.
+    Step,
+}
+
+/// Why there was no pass at all.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The state directory is not usable.
+    #[error("failed to use the state directory")]
+    Store(#[from] store::Error),
+    /// Another pass holds it.
+    #[error("another pass holds the state directory")]
+    Lock(#[source] store::lock::Error),
+    /// The ledger cannot be used.
+    #[error("failed to use the ledger")]
+    Ledger(#[from] ledger::Error),
+    /// A provider's client cannot be built.
+    #[error("failed to prepare provider `{name}`")]
+    Provider {
+        /// The table's name.
+        name: String,
+        /// Why.
+        source: Box<provider::Error>,
+    },
+    /// The trust anchors cannot be read.
+    #[error("failed to read the trusted roots")]
+    Roots(#[source] certificate::Error),
+    /// No such entry.
+    #[error("no certificate `{0}` in the inventory")]
+    UnknownName(String),
+    /// Nothing to go back to.
+    #[error("`{0}` has no earlier generation to go back to")]
+    NoEarlier(String),
+    /// `--to` names none.
+    #[error("`{name}` has no generation `{generation}`")]
+    NoGeneration {
+        /// The entry.
+        name: String,
+        /// What was asked for.
+        generation: String,
+    },
+}
+
+impl Sync {
+    /// Builds clients, store and trust anchors; asks nobody.
+    pub fn new(settings: Arc<Settings>, clock: Clock, host: String) -> Result<Sync, Error> {
+        let store = Store::open(&settings.daemon.state_dir)?;
+        let mut clients = BTreeMap::new();
+        for (name, provider) in &settings.providers {
+            let client =
+                Client::new(provider, clock.clone()).map_err(|source| Error::Provider { name: name.clone(), source: Box::new(source) })?;
+            clients.insert(name.clone(), client);
+        }
+        let ca_files: Vec<_> = settings.providers.values().filter_map(|provider| provider.ca_file.clone()).collect();
+        let roots = Arc::new(Roots::system(&ca_files).map_err(Error::Roots)?);
+        Ok(Sync { settings, clients, store, roots, clock, host })
+    }
+
+    /// The configuration it was built from.
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    /// The clients, by provider name.
+    pub fn clients(&self) -> &BTreeMap<String, Client> {
+        &self.clients
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    async fn lock(&self) -> Result<store::lock::Lock, Error> {
+        store::lock::pass(self.store.root(), LOCK_WAIT).await.map_err(Error::Lock)
+    }
+
+    /// Refuses names that are not in the inventory.
+    pub fn check_names(&self, scope: &Scope) -> Result<(), Error> {
+        let known = |name: &&String| self.settings.certificates.iter().any(|entry| entry.name == **name);
+        match scope.names.iter().flatten().find(|name| !known(name)) {
+            Some(name) => Err(Error::UnknownName(name.clone())),
+            None => Ok(()),
+        }
+    }
+}

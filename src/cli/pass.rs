@@ -1,0 +1,252 @@
+//! `sync`, `plan`, `rollback`: passes that a person starts.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::alert::Outbox;
+use crate::clock::Clock;
+use crate::daemon;
+use crate::ledger::Ledger;
+use crate::observe::status;
+use crate::report::{Action, Fingerprint, Report, TargetAction};
+use crate::sync::{Progress, Scope, Sync};
+
+use super::{FAILED, OK, print, sync_failed};
+
+/// How long `sync` goes on sending alerts before it leaves the rest to the daemon or the next run.
+const ALERT_TIME: Duration = Duration::from_secs(30);
+
+pub(super) async fn sync(sync: &Sync, names: &[String], force: bool, json: bool) -> u8 {
+    let scope = Scope { names: named(names), force, by_hand: true, ..Scope::default() };
+    let stop = stop_on_signal();
+    let done = sync.pass(&scope, &stop, &progress).await;
+    clear_progress();
+    finish(sync, done, json).await
+}
+
+pub(super) async fn rollback(sync: &Sync, name: &str, to: Option<&str>, json: bool) -> u8 {
+    let stop = stop_on_signal();
+    let done = sync.rollback(name, to, &stop).await;
+    finish(sync, done, json).await
+}
+
+pub(super) async fn plan(sync: &Sync, names: &[String], json: bool) -> u8 {
+    let scope = Scope { names: named(names), by_hand: true, ..Scope::default() };
+    match sync.plan(&scope).await {
+        Err(error) => sync_failed(&error),
+        Ok(preview) if json => {
+            print::json(&preview);
+            OK
+        }
+        Ok(preview) => {
+            let mut table = print::table(&["certificate", "would", "why"]);
+            for certificate in &preview.certificates {
+                table.add_row([certificate.name.as_str(), certificate.action, &certificate.why]);
+            }
+            print::out(table.to_string());
+            if !preview.targets.is_empty() {
+                let mut table = print::table(&["target", "would", "why"]);
+                for target in &preview.targets {
+                    table.add_row([target.name.as_str(), target.action, &target.why]);
+                }
+                print::out(format!("\n{table}"));
+            }
+            OK
+        }
+    }
+}
+
+/// Prints the report, leaves the status file, sends what is to be told.
+async fn finish(sync: &Sync, done: Result<Report, crate::sync::Error>, json: bool) -> u8 {
+    let report = match done {
+        Ok(report) => report,
+        Err(error) => return sync_failed(&error),
+    };
+    write_status(sync);
+    if json {
+        print::json(&Output::of(&report));
+    } else {
+        print::out(people(&report));
+    }
+    for failure in failures(&report) {
+        print::line(failure);
+    }
+    send_alerts(sync).await;
+    if report.is_ok() { OK } else { FAILED }
+}
+
+/// Leaves what `status` shows to those who may not read the ledger.
+fn write_status(sync: &Sync) {
+    let Ok(loaded) = Ledger::peek(sync.store().root()) else { return };
+    let document = daemon::document(sync.settings(), sync.store(), &loaded.ledger, &Clock::system());
+    if let Err(error) = status::write(sync.store().root(), &document) {
+        tracing::warn!("failed to write the status file: {error}");
+    }
+}
+
+async fn send_alerts(sync: &Sync) {
+    let channels = &sync.settings().alerts.channels;
+    let Ok(outbox) = Outbox::open(sync.store().root()) else { return };
+    let clock = Clock::system();
+    match tokio::time::timeout(ALERT_TIME, outbox.deliver(channels, &clock)).await {
+        Ok(_) => {}
+        Err(_) => tracing::warn!("alerts are still to be sent; the daemon or the next run goes on with them"),
+    }
+}
+
+fn named(names: &[String]) -> Option<std::collections::BTreeSet<String>> {
+    (!names.is_empty()).then(|| names.iter().cloned().collect())
+}
+
+/// SIGINT and SIGTERM stop between steps, so that nothing is left half done.
+fn stop_on_signal() -> CancellationToken {
+    let stop = CancellationToken::new();
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+        if let Ok(mut signals) = signal(kind) {
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                if signals.recv().await.is_some() {
+                    stop.cancel();
+                }
+            });
+        }
+    }
+    stop
+}
+
+/// One line on a terminal that says how far a long pass is.
+fn progress(step: Progress) {
+    if let Progress::Looked { done, total, name } = step
+        && total > 3
+        && io::stderr().is_terminal()
+    {
+        let _ = write!(io::stderr(), "\r\x1b[2K{done}/{total} {name}");
+    }
+}
+
+fn clear_progress() {
+    if io::stderr().is_terminal() {
+        let _ = write!(io::stderr(), "\r\x1b[2K");
+    }
+}
+
+fn people(report: &Report) -> String {
+    let mut table = print::table(&["certificate", "", "ends", "fingerprint"]);
+    for certificate in &report.certificates {
+        let live = certificate.live.as_ref();
+        table.add_row([
+            certificate.name.clone(),
+            action_word(certificate.action).to_owned(),
+            live.map(|live| live.not_after.strftime("%Y-%m-%d").to_string()).unwrap_or_default(),
+            live.map(|live| live.fingerprint.short()).unwrap_or_default(),
+        ]);
+    }
+    let mut text = table.to_string();
+    if !report.targets.is_empty() {
+        let mut table = print::table(&["target", "", ""]);
+        for target in &report.targets {
+            table.add_row([target.name.clone(), target_word(target.action).to_owned(), target.pending.clone().unwrap_or_default()]);
+        }
+        text.push_str(&format!("\n\n{table}"));
+    }
+    let took = report.finished.duration_since(report.started).as_millis();
+    text.push_str(&format!("\n\n{} in {took} ms, {} requests", if report.is_ok() { "ok" } else { "failed" }, report.requests));
+    text
+}
+
+/// What failed, for stderr.
+fn failures(report: &Report) -> Vec<String> {
+    let certificates = report.certificates.iter().filter_map(|certificate| {
+        let error = certificate.error.clone()?;
+        Some(error.context(format!("failed to sync `{}` from `{}`", certificate.name, certificate.provider)))
+    });
+    let targets = report.targets.iter().filter_map(|target| Some(target.error.clone()?.context(format!("failed to deploy to `{}`", target.name))));
+    certificates.chain(targets).map(|failure| print::failure(&failure)).collect()
+}
+
+fn action_word(action: Action) -> &'static str {
+    match action {
+        Action::Installed => "installed",
+        Action::Unchanged => "unchanged",
+        Action::Failed => "failed",
+        Action::Held => "held",
+    }
+}
+
+fn target_word(action: TargetAction) -> &'static str {
+    match action {
+        TargetAction::Reloaded => "reloaded",
+        TargetAction::Updated => "updated",
+        TargetAction::Unchanged => "unchanged",
+        TargetAction::Pending => "pending",
+        TargetAction::Failed => "failed",
+        TargetAction::RolledBack => "rolled back",
+    }
+}
+
+/// `sync --json`, version 1.
+#[derive(Serialize)]
+struct Output<'a> {
+    version: u32,
+    result: &'static str,
+    certificates: Vec<CertificateOutput<'a>>,
+    targets: Vec<TargetOutput<'a>>,
+    requests: u64,
+    duration_ms: i128,
+}
+
+#[derive(Serialize)]
+struct CertificateOutput<'a> {
+    name: &'a str,
+    action: &'static str,
+    id: Option<&'a str>,
+    fingerprint: Option<Fingerprint>,
+    generation: Option<&'a str>,
+    error: Option<String>,
+    held: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct TargetOutput<'a> {
+    name: &'a str,
+    action: &'static str,
+    error: Option<String>,
+    pending: Option<&'a str>,
+}
+
+impl<'a> Output<'a> {
+    fn of(report: &'a Report) -> Output<'a> {
+        let certificates = report.certificates.iter().map(|certificate| CertificateOutput {
+            name: &certificate.name,
+            action: action_word(certificate.action),
+            id: certificate.id.as_deref(),
+            fingerprint: certificate.live.as_ref().map(|live| live.fingerprint),
+            generation: certificate.live.as_ref().map(|live| live.generation.as_str()),
+            error: certificate.error.as_ref().map(ToString::to_string),
+            held: certificate.held.as_deref(),
+        });
+        let targets = report.targets.iter().map(|target| TargetOutput {
+            name: &target.name,
+            // The contract knows five words; what waits was not touched, and says why beside it.
+            action: match target.action {
+                TargetAction::Pending => "unchanged",
+                TargetAction::RolledBack => "rolled_back",
+                action => target_word(action),
+            },
+            error: target.error.as_ref().map(ToString::to_string),
+            pending: target.pending.as_deref(),
+        });
+        Output {
+            version: 1,
+            result: if report.is_ok() { "ok" } else { "failed" },
+            certificates: certificates.collect(),
+            targets: targets.collect(),
+            requests: report.requests,
+            duration_ms: report.finished.duration_since(report.started).as_millis(),
+        }
+    }
+}

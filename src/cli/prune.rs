@@ -1,0 +1,94 @@
+//! `prune`: removes from disk what left the inventory.
+
+use crate::deploy;
+use crate::ledger::Ledger;
+use crate::store::lock;
+use crate::sync::{LOCK_WAIT, Sync};
+
+use super::{BUSY, FAILED, OK, print};
+
+pub(super) async fn run(sync: &Sync, yes: bool) -> u8 {
+    let _lock = match lock::pass(sync.store().root(), LOCK_WAIT).await {
+        Ok(lock) => lock,
+        Err(error) => {
+            print::error(&error);
+            return BUSY;
+        }
+    };
+    match removable(sync).await {
+        Err(code) => code,
+        Ok(names) if names.is_empty() => {
+            print::out("nothing to remove: every certificate on disk is in the inventory");
+            OK
+        }
+        Ok(names) if !yes => {
+            names.iter().for_each(|name| print::out(format!("would remove {name}")));
+            print::line("run `certsyncd prune --yes` to do it");
+            OK
+        }
+        Ok(names) => remove(sync, &names),
+    }
+}
+
+/// Names on disk that no entry has and that no server uses.
+async fn removable(sync: &Sync) -> Result<Vec<String>, u8> {
+    let on_disk = sync.store().names().map_err(|error| {
+        print::error(&error);
+        FAILED
+    })?;
+    let mut names = Vec::new();
+    for name in on_disk.into_iter().filter(|name| sync.settings().certificates.iter().all(|entry| entry.name != *name)) {
+        match used(sync, &name).await {
+            Some(by) => print::line(format!("warning: keeps `{name}`: {by}")),
+            None => names.push(name),
+        }
+    }
+    Ok(names)
+}
+
+/// Who still uses a certificate that left the inventory.
+async fn used(sync: &Sync, name: &str) -> Option<String> {
+    let live = sync.store().live(name).ok().flatten()?;
+    for target in sync.settings().targets.values() {
+        let names: Vec<String> = live.bundle.sni().into_iter().collect();
+        let seen = deploy::look(&target.verify, &names, target.timeout).await;
+        if let Some(seen) = seen.iter().find(|seen| seen.fingerprint == Some(live.bundle.fingerprint())) {
+            return Some(format!("`{}` still serves it on {}", target.name, seen.address));
+        }
+        if let crate::config::TargetKind::Haproxy { socket: Some(socket) } = &target.kind {
+            let link = sync.store().root().join("live").join(name).join("combined.pem");
+            if deploy::knows(socket, &link, target.timeout).await {
+                return Some(format!("`{}` lists it (`show ssl cert`)", target.name));
+            }
+        }
+    }
+    None
+}
+
+fn remove(sync: &Sync, names: &[String]) -> u8 {
+    let mut code = OK;
+    let mut ledger = match Ledger::load(sync.store().root()) {
+        Ok(loaded) => loaded.ledger,
+        Err(error) => {
+            print::error(&error);
+            return FAILED;
+        }
+    };
+    for name in names {
+        match sync.store().remove(name) {
+            Ok(()) => {
+                ledger.certificates.remove(name);
+                print::out(format!("removed {name}"));
+            }
+            Err(error) => {
+                print::error(&error);
+                code = FAILED;
+            }
+        }
+    }
+    if let Err(error) = ledger.save(sync.store().root()) {
+        print::error(&error);
+        code = FAILED;
+    }
+    code
+}

@@ -1,0 +1,411 @@
+//! Reads a parsed TOML document key by key, and collects everything that is wrong on the way instead of stopping at the first.
+//!
+//! Start at [`Reader::open`], which refuses unknown keys at once. Every `take…` returns what it found or `None`; a `None` of something
+//! that was there has already been reported to the [`Sink`], so callers go on reading and nobody reports twice.
+
+use std::cell::RefCell;
+use std::ops::{Range, RangeInclusive};
+
+use secrecy::SecretString;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::keys::{self, Table};
+use super::problem::Problem;
+use super::secret::{self, Source};
+use super::values::{Wrong, nearest, quote};
+
+/// Where findings go.
+#[derive(Default)]
+pub(super) struct Sink {
+    pub(super) problems: RefCell<Vec<Problem>>,
+    pub(super) warnings: RefCell<Vec<Problem>>,
+    /// Places that must never be shown: secrets, and what may be one under a misspelt key.
+    pub(super) blots: RefCell<Vec<Range<usize>>>,
+    /// Plain secrets: where they stand.
+    pub(super) plain: RefCell<Vec<(String, Range<usize>)>>,
+}
+
+impl Sink {
+    pub(super) fn problem(&self, at: &str, span: Option<Range<usize>>, message: String, hint: Option<String>) {
+        self.problems.borrow_mut().push(Problem { at: at.to_owned(), message, hint, span });
+    }
+
+    /// Whether there are so many problems that looking for the nearest name would only cost time: nobody will see it.
+    pub(super) fn is_tired(&self) -> bool {
+        self.problems.borrow().len() > 10 * super::problem::MAX_SHOWN
+    }
+
+    pub(super) fn warning(&self, at: &str, span: Option<Range<usize>>, message: String, hint: Option<String>) {
+        self.warnings.borrow_mut().push(Problem { at: at.to_owned(), message, hint, span });
+    }
+}
+
+/// A table, its place, and the keys it may have.
+pub(super) struct Reader<'d> {
+    /// Path of the table, such as `certificate[1]`; empty at the top.
+    pub(super) at: String,
+    /// Where it starts; `None` at the top.
+    pub(super) span: Option<Range<usize>>,
+    pub(super) sink: &'d Sink,
+    table: &'d DeTable<'d>,
+    known: &'static Table,
+}
+
+impl<'d> Reader<'d> {
+    /// The document itself.
+    pub(super) fn root(table: &'d DeTable<'d>, sink: &'d Sink) -> Reader<'d> {
+        let reader = Reader { at: String::new(), span: None, sink, table, known: &keys::ROOT };
+        reader.report_unknown();
+        reader
+    }
+
+    /// `value` as a table of this kind; its unknown keys are reported.
+    pub(super) fn open(value: &Value<'d>, known: &'static Table) -> Option<Reader<'d>> {
+        let DeValue::Table(table) = value.node.get_ref() else {
+            let hint = match value.node.get_ref() {
+                DeValue::Array(_) => Some(format!("write it as a single table, {}", known.label)),
+                _ => None,
+            };
+            value.refuse(&format!("a table, {}", known.label), hint);
+            return None;
+        };
+        let reader = Reader { at: value.at.clone(), span: Some(value.span()), sink: value.sink, table, known };
+        reader.report_unknown();
+        Some(reader)
+    }
+
+    /// The value of `key`, when it is there.
+    pub(super) fn take(&self, key: &str) -> Option<Value<'d>> {
+        debug_assert!(self.known.key(key).is_some(), "`{key}` is read but not listed in keys.rs");
+        let node = self.table.get(key)?;
+        Some(Value { at: self.path(key), node, sink: self.sink })
+    }
+
+    /// The value of `key`; its absence is a problem.
+    pub(super) fn need(&self, key: &str, expected: &str) -> Option<Value<'d>> {
+        let value = self.take(key);
+        if value.is_none() {
+            let hint = Some(format!("add `{key} = …` to {}", self.label()));
+            self.problem(&self.path(key), format!("missing `{}`, expected {expected}", self.path(key)), hint);
+        }
+        value
+    }
+
+    /// The secret of `key`, when it is there.
+    pub(super) fn secret(&self, key: &str) -> Option<Source> {
+        self.take(key)?.secret()
+    }
+
+    /// The secret of `key`; its absence is a problem.
+    pub(super) fn need_secret(&self, key: &str) -> Option<Source> {
+        self.need(key, "a secret: `{ file = … }`, `{ env = … }`, `{ credential = … }` or a plain string")?.secret()
+    }
+
+    /// The text of `key` through `parse`, else `default` (which is never used after a problem).
+    pub(super) fn text_or<T>(&self, key: &str, default: T, expected: &str, parse: impl Fn(&str) -> Result<T, Wrong>) -> T {
+        self.take(key).and_then(|value| value.parse(expected, parse)).unwrap_or(default)
+    }
+
+    /// Every entry of a table whose keys are names.
+    pub(super) fn names(value: &Value<'d>, label: &str) -> Vec<Named<'d>> {
+        let DeValue::Table(table) = value.node.get_ref() else {
+            value.refuse(&format!("tables, {label} each"), None);
+            return Vec::new();
+        };
+        let mut named: Vec<Named<'d>> = table
+            .iter()
+            .map(|(key, node)| Named {
+                name: key.get_ref().to_string(),
+                name_span: key.span(),
+                value: Value { at: join(&value.at, key.get_ref()), node, sink: value.sink },
+            })
+            .collect();
+        named.sort_by_key(|named| named.name_span.start);
+        named
+    }
+
+    /// Reports keys that belong to another `kind` (or `method`) than `found`.
+    pub(super) fn only_for(&self, selector: &str, found: &str) {
+        for key in self.known.keys.iter().filter(|key| !key.only.is_empty() && !key.only.contains(&found)) {
+            let Some(value) = self.table.get(key.name) else { continue };
+            let owners = list(key.only);
+            let message = format!("`{}` does not apply to `{selector} = \"{found}\"`, only to {owners}", self.path(key.name));
+            let at = self.path(key.name);
+            self.sink.problem(&at, Some(self.key_span(key.name).unwrap_or(value.span())), message, Some("remove it".to_owned()));
+            self.sink.blots.borrow_mut().push(value.span());
+        }
+    }
+
+    /// Reports something about the table as a whole.
+    pub(super) fn problem(&self, at: &str, message: String, hint: Option<String>) {
+        self.sink.problem(at, self.span.clone(), message, hint);
+    }
+
+    /// Whether `key` is there, right or wrong.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// Where the key itself stands.
+    pub(super) fn key_span(&self, key: &str) -> Option<Range<usize>> {
+        self.table.get_key_value(key).map(|(key, _)| key.span())
+    }
+
+    /// The path of a key of this table.
+    pub(super) fn path(&self, key: &str) -> String {
+        join(&self.at, key)
+    }
+
+    /// The table as people write it: `[deploy.nginx]`, `[[certificate]]`.
+    fn label(&self) -> String {
+        match self.at.as_str() {
+            "" => "the top of the file".to_owned(),
+            at if at.ends_with(']') => self.known.label.to_owned(),
+            at if self.known.label.starts_with('[') => format!("[{at}]"),
+            at => format!("`{at}`"),
+        }
+    }
+
+    fn report_unknown(&self) {
+        for (key, value) in self.table.iter().filter(|(key, _)| self.known.key(key.get_ref()).is_none()) {
+            let name = key.get_ref();
+            let message = format!("unknown key `{}` in {}", quote(name), self.label());
+            self.sink.problem(&self.path(name), Some(key.span()), message, self.hint_for(name));
+            self.sink.blots.borrow_mut().push(value.span());
+        }
+    }
+
+    /// The nearest key of this table, else the table that has a key of exactly this name, else all keys.
+    fn hint_for(&self, name: &str) -> Option<String> {
+        let known = || self.known.keys.iter().map(|key| key.name);
+        if self.sink.is_tired() {
+            return None;
+        }
+        if let Some(near) = nearest(name, known()) {
+            return Some(format!("did you mean `{near}`?"));
+        }
+        let owners: Vec<&str> = keys::TABLES.iter().filter(|table| table.key(name).is_some()).map(|table| table.label).collect();
+        if !owners.is_empty() {
+            return Some(format!("`{name}` belongs to {}", owners.join(" or ")));
+        }
+        Some(format!("known keys: {}", known().collect::<Vec<_>>().join(", ")))
+    }
+}
+
+/// An entry of a table of names, such as `[deploy.NAME]`.
+pub(super) struct Named<'d> {
+    pub(super) name: String,
+    pub(super) name_span: Range<usize>,
+    pub(super) value: Value<'d>,
+}
+
+/// A value and its place.
+pub(super) struct Value<'d> {
+    /// Path, such as `certificate[1].deploy[0]`.
+    pub(super) at: String,
+    pub(super) node: &'d Spanned<DeValue<'d>>,
+    pub(super) sink: &'d Sink,
+}
+
+impl<'d> Value<'d> {
+    /// Where it stands.
+    pub(super) fn span(&self) -> Range<usize> {
+        self.node.span()
+    }
+
+    /// Reports `message` here.
+    pub(super) fn problem(&self, message: String, hint: Option<String>) {
+        self.sink.problem(&self.at, Some(self.span()), message, hint);
+    }
+
+    /// Reports `message` here as unwise.
+    pub(super) fn warning(&self, message: String, hint: Option<String>) {
+        self.sink.warning(&self.at, Some(self.span()), message, hint);
+    }
+
+    /// Reports that something else was expected.
+    pub(super) fn refuse(&self, expected: &str, hint: Option<String>) {
+        self.problem(format!("`{}` is {}, expected {expected}", quote(&self.at), self.found()), hint);
+    }
+
+    /// Text, or a problem.
+    pub(super) fn text(&self, expected: &str) -> Option<&'d str> {
+        match self.node.get_ref() {
+            DeValue::String(text) => Some(text),
+            other => {
+                let hint = match other {
+                    DeValue::Integer(number) => Some(in_quotes(number.as_str(), expected)),
+                    DeValue::Float(number) => Some(in_quotes(number.as_str(), expected)),
+                    DeValue::Array(_) => Some("only one is possible here".to_owned()),
+                    _ => None,
+                };
+                self.refuse(expected, hint);
+                None
+            }
+        }
+    }
+
+    /// Text through `parse`, or a problem.
+    pub(super) fn parse<T>(&self, expected: &str, parse: impl Fn(&str) -> Result<T, Wrong>) -> Option<T> {
+        match parse(self.text(expected)?) {
+            Ok(value) => Some(value),
+            Err(Wrong { expected: narrower, hint }) => {
+                self.refuse(narrower.as_deref().unwrap_or(expected), hint);
+                None
+            }
+        }
+    }
+
+    /// One of a few words, or a problem.
+    pub(super) fn word<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
+        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        self.parse(&list(&known), |text| {
+            let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+            found.ok_or_else(|| Wrong::hint(nearest(text, known.iter().copied()).map(|near| format!("did you mean `{near}`?"))))
+        })
+    }
+
+    /// A whole number within bounds, or a problem.
+    pub(super) fn integer(&self, bounds: RangeInclusive<i64>) -> Option<i64> {
+        let found = match self.node.get_ref() {
+            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok().filter(|n| bounds.contains(n)),
+            _ => None,
+        };
+        if found.is_none() {
+            let hint = self.node.get_ref().is_str().then(|| "write the number without quotes".to_owned());
+            self.refuse(&format!("a whole number from {} to {}", bounds.start(), bounds.end()), hint);
+        }
+        found
+    }
+
+    /// A number within bounds, or a problem.
+    pub(super) fn number(&self, bounds: RangeInclusive<f64>, expected: &str) -> Option<f64> {
+        let found = match self.node.get_ref() {
+            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok().map(|n| n as f64),
+            DeValue::Float(number) => number.as_str().parse().ok(),
+            _ => None,
+        };
+        let found = found.filter(|n| bounds.contains(n));
+        if found.is_none() {
+            let hint = self.node.get_ref().is_str().then(|| "write the number without quotes".to_owned());
+            self.refuse(expected, hint);
+        }
+        found
+    }
+
+    /// `true` or `false`, or a problem.
+    pub(super) fn flag(&self) -> Option<bool> {
+        let found = self.node.get_ref().as_bool();
+        if found.is_none() {
+            self.refuse("`true` or `false`", None);
+        }
+        found
+    }
+
+    /// Each element of an array of at most `most`, or a problem.
+    pub(super) fn list(&self, most: usize, expected: &str) -> Option<Vec<Value<'d>>> {
+        let DeValue::Array(array) = self.node.get_ref() else {
+            let hint = match self.node.get_ref() {
+                DeValue::String(text) => Some(format!("put it in brackets: `[\"{}\"]`", quote(text))),
+                DeValue::Integer(number) => Some(format!("put it in brackets: `[{number}]`")),
+                DeValue::Table(_) => Some("head it with double brackets, `[[…]]`".to_owned()),
+                _ => None,
+            };
+            self.refuse(expected, hint);
+            return None;
+        };
+        if array.len() > most {
+            self.problem(format!("`{}` has {} entries, expected at most {most}", self.at, array.len()), None);
+            return None;
+        }
+        let element = |(index, node)| Value { at: format!("{}[{index}]", self.at), node, sink: self.sink };
+        Some(array.iter().enumerate().map(element).collect())
+    }
+
+    /// A secret's source, or a problem that never shows it.
+    pub(super) fn secret(&self) -> Option<Source> {
+        match self.node.get_ref() {
+            DeValue::Table(_) => self.secret_elsewhere(),
+            DeValue::String(text) => self.secret_here(text),
+            other => {
+                self.sink.blots.borrow_mut().push(self.span());
+                let message = format!("`{}` is {}, expected {SECRET}", self.at, article(other.type_str()));
+                self.problem(message, other.is_integer().then(|| "put it in quotes".to_owned()));
+                None
+            }
+        }
+    }
+
+    fn secret_here(&self, text: &str) -> Option<Source> {
+        self.sink.blots.borrow_mut().push(self.span());
+        if let Err(why) = secret::check(text) {
+            self.problem(format!("`{}` {why}, expected {SECRET}", self.at), None);
+            return None;
+        }
+        self.sink.plain.borrow_mut().push((self.at.clone(), self.span()));
+        Some(Source::Plain(SecretString::from(text)))
+    }
+
+    fn secret_elsewhere(&self) -> Option<Source> {
+        let reader = Reader::open(self, &keys::SECRET)?;
+        let given: Vec<&str> = keys::SECRET.keys.iter().map(|key| key.name).filter(|key| reader.has(key)).collect();
+        if given.len() != 1 {
+            let found = if given.is_empty() { "none".to_owned() } else { list(&given) };
+            self.problem(format!("`{}` has {found}, expected exactly one of `file`, `env` or `credential`", self.at), None);
+            return None;
+        }
+        if let Some(file) = reader.take("file") {
+            return file.parse(super::values::PATH, super::values::path).map(Source::File);
+        }
+        if let Some(env) = reader.take("env") {
+            return env.parse("the name of an environment variable", secret::variable_name).map(Source::Env);
+        }
+        reader
+            .take("credential")?
+            .parse("the name of a systemd credential, without `/`", secret::credential_name)
+            .map(Source::Credential)
+    }
+
+    /// What is there, in words.
+    fn found(&self) -> String {
+        match self.node.get_ref() {
+            DeValue::String(text) => format!("`{}`", quote(text)),
+            DeValue::Integer(number) => format!("the number {}", quote(&number.to_string())),
+            DeValue::Float(number) => format!("the number {}", quote(number.as_str())),
+            DeValue::Boolean(flag) => format!("`{flag}`"),
+            DeValue::Array(array) if array.is_empty() => "an empty array".to_owned(),
+            other => article(other.type_str()),
+        }
+    }
+}
+
+const SECRET: &str = "a secret: `{ file = … }`, `{ env = … }`, `{ credential = … }` or a plain string";
+
+/// `a`, `b` or `c`, each in backticks.
+pub(super) fn list(words: &[&str]) -> String {
+    match words {
+        [] => "nothing".to_owned(),
+        [only] => format!("`{only}`"),
+        [rest @ .., last] => {
+            format!("{} or `{last}`", rest.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+fn join(at: &str, key: &str) -> String {
+    let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    let key = if plain { quote(key) } else { format!("\"{}\"", quote(key)) };
+    if at.is_empty() { key } else { format!("{at}.{key}") }
+}
+
+fn article(word: &str) -> String {
+    let article = if word.starts_with(['a', 'i']) { "an" } else { "a" };
+    format!("{article} {word}")
+}
+
+fn in_quotes(number: &str, expected: &str) -> String {
+    let unit = if expected.contains("duration") { "s" } else { "" };
+    format!("put it in quotes: `\"{}{unit}\"`", quote(number))
+}

@@ -1,0 +1,584 @@
+//! The door to the clouds: the only place (besides the webhook channel) that knows reqwest.
+//!
+//! Start at [`Http::call`]: it waits for its turn, builds the request (afresh for each try: a nonce or a date used twice is refused), sends it
+//! inside the bounds of [`Limits`], reads a bounded answer, lets the caller judge it (status first, body second) and retries what may pass.
+//! Fails with [`Error`]. No redirect is followed, plain http goes to this host and the metadata service only and never through a proxy, and a URL
+//! never reaches an error or a log: CDS's carry the access key and a signature.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use jiff::{SignedDuration, Timestamp};
+use reqwest::header::{AGE, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use tokio::time::Instant;
+use url::{Host, Url};
+use zeroize::Zeroizing;
+
+use super::error::{Cause, Error, Reason, words};
+use super::pace::Pace;
+use crate::clock::Clock;
+
+/// Bounds of what a provider may cost us.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// For one try, from the first byte to the last.
+    pub total: Duration,
+    /// For the connection, TLS included.
+    pub connect: Duration,
+    /// Between two pieces of an answer.
+    pub read: Duration,
+    /// Tries of one call, the first included.
+    pub tries: u32,
+    /// Upper bound of the random pause before the second try; doubles with each further one.
+    pub first_pause: Duration,
+    /// No pause of ours is longer.
+    pub longest_pause: Duration,
+    /// A `Retry-After` that is longer ends the call instead.
+    pub retry_after: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            total: Duration::from_secs(30),
+            connect: Duration::from_secs(5),
+            read: Duration::from_secs(10),
+            tries: 4,
+            first_pause: Duration::from_millis(500),
+            longest_pause: Duration::from_secs(8),
+            retry_after: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Bytes of one certificate as JSON, and of a token.
+pub const CERTIFICATE_LIMIT: usize = 1024 * 1024;
+/// Bytes of a listing, or of one page of it.
+pub const LISTING_LIMIT: usize = 16 * 1024 * 1024;
+/// Bytes of an archive.
+pub const ARCHIVE_LIMIT: usize = 8 * 1024 * 1024;
+/// Bytes read of an error's body; the rest is left.
+pub const ERROR_LIMIT: usize = 64 * 1024;
+/// Bytes of a `ca_file`.
+pub const CA_LIMIT: u64 = 4 * 1024 * 1024;
+
+/// The metadata service of every cloud that has one: link-local, so it never leaves the host's own network.
+const METADATA_ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 169, 254);
+
+/// One kind of call.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    /// For counters: `export`, `list`.
+    pub operation: &'static str,
+    /// For people: `export certificate `scs…``.
+    pub doing: String,
+    /// Bytes of a good answer.
+    pub limit: usize,
+}
+
+/// One request, complete.
+pub(crate) struct Request {
+    pub method: Method,
+    pub url: Url,
+    /// Values are never shown.
+    pub headers: Vec<(&'static str, Zeroizing<String>)>,
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Method {
+    Get,
+    Post,
+    Put,
+}
+
+impl Method {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+        }
+    }
+}
+
+/// One answer, whole and bounded; the body is wiped when dropped.
+pub(crate) struct Answer {
+    pub status: u16,
+    pub body: Zeroizing<Vec<u8>>,
+    headers: HeaderMap,
+    /// By `Retry-After`, from now on.
+    pub retry_after: Option<Duration>,
+}
+
+impl Answer {
+    pub(crate) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// What this is when it is not the API's JSON: never quotes a good status' body, which may hold a key.
+    pub(crate) fn not_of_the_api(&self) -> String {
+        let kind = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map_or_else(String::new, words);
+        let text = String::from_utf8_lossy(self.body.get(..EXCERPT.min(self.body.len())).unwrap_or_default());
+        let is_html = text.trim_start().starts_with('<') || kind.starts_with("text/html");
+        let what = match (is_html, self.body.is_empty()) {
+            (_, true) => "an empty body".to_owned(),
+            (true, _) => format!("a web page: {}", words(&tagless(&text))),
+            (false, _) if self.is_success() => format!("{} bytes of `{kind}` that are not the API's JSON", self.body.len()),
+            (false, _) => words(&text),
+        };
+        what.trim_end_matches(": ").to_owned()
+    }
+}
+
+/// Bytes of an answer that is not the API's that are looked at for a message.
+const EXCERPT: usize = 2048;
+
+/// A web page without its tags.
+fn tagless(text: &str) -> String {
+    let mut inside = false;
+    let kept = text.chars().filter_map(|character| match character {
+        '<' => {
+            inside = true;
+            Some(' ')
+        }
+        '>' => {
+            inside = false;
+            None
+        }
+        other => (!inside).then_some(other),
+    });
+    kept.collect()
+}
+
+/// The connections to one provider, with its rate limit and counters.
+pub(crate) struct Http {
+    secure: reqwest::Client,
+    plain: reqwest::Client,
+    /// The only host besides loopback and [`METADATA_ADDRESS`] that is asked by plain http.
+    metadata: Option<Url>,
+    limits: Limits,
+    pace: Pace,
+    clock: Clock,
+    calls: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    skew: Mutex<Option<SignedDuration>>,
+}
+
+impl Http {
+    pub(crate) fn new(
+        ca_file: Option<&Path>,
+        rate_limit: Option<f64>,
+        metadata: Option<Url>,
+        limits: Limits,
+        clock: Clock,
+    ) -> Result<Http, Cause> {
+        install_crypto();
+        let secure =
+            builder(&limits).https_only(true).tls_certs_merge(ca_file.map(certificates).transpose()?.unwrap_or_default());
+        let plain = builder(&limits).no_proxy().tls_certs_only([]);
+        Ok(Http {
+            secure: secure.build().map_err(unbuilt)?,
+            plain: plain.build().map_err(unbuilt)?,
+            metadata,
+            limits,
+            pace: Pace::new(rate_limit),
+            clock,
+            calls: Mutex::default(),
+            skew: Mutex::default(),
+        })
+    }
+
+    /// Asks until there is an answer that `read` takes, or until another try makes no sense. `build` is asked for each try.
+    pub(crate) async fn call<T>(
+        &self,
+        call: &Call,
+        build: impl Fn() -> Result<Request, Cause>,
+        read: impl Fn(Answer) -> Result<T, Cause>,
+    ) -> Result<T, Error> {
+        let (started, tries) = (Instant::now(), AtomicU32::new(0));
+        let attempt = || async {
+            self.pace.turn().await;
+            tries.fetch_add(1, Ordering::Relaxed);
+            let request = build()?;
+            let result = self.send(request, call.limit).await.and_then(&read).map_err(|cause| self.leave_alone(cause));
+            self.count(call.operation, result.as_ref().map_or_else(|cause| cause.kind().name(), |_| "ok"));
+            result
+        };
+        let result = attempt
+            .retry(self.backoff())
+            .sleep(tokio::time::sleep)
+            .when(Cause::is_worth_another_try)
+            .adjust(|cause, pause| pause.map(|pause| self.pause(cause, pause)))
+            .notify(|cause, pause| tracing::debug!(operation = call.operation, kind = cause.kind().name(), ?pause, "try again"))
+            .await;
+        let (tries, took) = (tries.into_inner(), started.elapsed());
+        result.map_err(|cause| Error::new(call.doing.as_str(), cause).during(call.operation).after(tries, took))
+    }
+
+    /// The provider's `Date` minus our clock, last seen.
+    pub(crate) fn skew(&self) -> Option<SignedDuration> {
+        *lock(&self.skew)
+    }
+
+    /// What the provider's clock shows, as far as we know.
+    pub(crate) fn server_now(&self) -> Timestamp {
+        let now = self.clock.now();
+        now.saturating_add(self.skew().unwrap_or_default()).unwrap_or(now)
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) fn take_calls(&self) -> BTreeMap<(String, String), u64> {
+        let calls = std::mem::take(&mut *lock(&self.calls));
+        calls.into_iter().map(|((operation, outcome), count)| ((operation.to_owned(), outcome.to_owned()), count)).collect()
+    }
+
+    fn count(&self, operation: &'static str, outcome: &'static str) {
+        *lock(&self.calls).entry((operation, outcome)).or_default() += 1;
+    }
+
+    fn backoff(&self) -> ExponentialBuilder {
+        ExponentialBuilder::new()
+            .with_min_delay(self.limits.first_pause)
+            .with_max_delay(self.limits.longest_pause)
+            .with_max_times(self.limits.tries.saturating_sub(1) as usize)
+    }
+
+    /// Full jitter, after what the server asked for. Others wait for that as well: it is the account that is throttled.
+    fn pause(&self, cause: &Cause, pause: Duration) -> Duration {
+        let jitter = pause.mul_f64(random_fraction());
+        let Some(asked) = cause.retry_after() else { return jitter };
+        self.pace.hold(Instant::now() + asked);
+        asked + jitter
+    }
+
+    /// A wish to be left alone for longer than a pass waits ends the call.
+    fn leave_alone(&self, cause: Cause) -> Cause {
+        match cause {
+            Cause::Server { status, retry_after: Some(asked), transient: true, .. } if asked > self.limits.retry_after => {
+                let asked = SignedDuration::try_from(asked).unwrap_or(SignedDuration::MAX);
+                let until = self.clock.now().saturating_add(asked).unwrap_or(Timestamp::MAX);
+                Cause::LeftAlone { status, until: until.round(jiff::Unit::Second).unwrap_or(until) }
+            }
+            other => other,
+        }
+    }
+
+    async fn send(&self, request: Request, limit: usize) -> Result<Answer, Cause> {
+        let host = place(&request.url);
+        let client = self.client(&request.url)?;
+        let mut outgoing = reqwest::Request::new(
+            match request.method {
+                Method::Get => reqwest::Method::GET,
+                Method::Post => reqwest::Method::POST,
+                Method::Put => reqwest::Method::PUT,
+            },
+            request.url,
+        );
+        for (name, value) in &request.headers {
+            outgoing
+                .headers_mut()
+                .insert(HeaderName::from_bytes(name.as_bytes()).map_err(|_| unsendable(name))?, sensitive(name, value)?);
+        }
+        if request.method == Method::Post {
+            // also when empty, so that there is a Content-Length
+            *outgoing.body_mut() = Some(request.body.to_vec().into());
+        }
+        let asked = self.clock.now();
+        let response = client.execute(outgoing).await.map_err(|error| self.lost(error, &host, None))?;
+        self.note_date(response.headers(), asked);
+        self.answer(response, limit, &host).await
+    }
+
+    async fn answer(&self, response: reqwest::Response, limit: usize, host: &str) -> Result<Answer, Cause> {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        if response.status().is_redirection() {
+            return Err(Cause::Redirect { status, to: destination(&headers) });
+        }
+        let body = if response.status().is_success() {
+            self.body(response, limit, host).await?
+        } else {
+            // the status is the news; what its body says is a bonus
+            self.some_body(response).await
+        };
+        let retry_after =
+            headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, &headers, self.clock.now()));
+        Ok(Answer { status, body, headers, retry_after })
+    }
+
+    async fn body(&self, mut response: reqwest::Response, limit: usize, host: &str) -> Result<Zeroizing<Vec<u8>>, Cause> {
+        let expected = response.content_length().unwrap_or_default();
+        if expected > limit as u64 {
+            return Err(Cause::TooLarge { limit });
+        }
+        let mut body = Zeroizing::new(Vec::with_capacity(expected as usize));
+        while let Some(piece) = response.chunk().await.map_err(|error| self.lost(error, host, Some(body.len())))? {
+            if piece.len() > limit - body.len() {
+                return Err(Cause::TooLarge { limit });
+            }
+            append(&mut body, &piece);
+        }
+        Ok(body)
+    }
+
+    async fn some_body(&self, mut response: reqwest::Response) -> Zeroizing<Vec<u8>> {
+        let mut body = Zeroizing::new(Vec::new());
+        while let Ok(Some(piece)) = response.chunk().await {
+            let room = ERROR_LIMIT - body.len();
+            append(&mut body, piece.get(..room).unwrap_or(&piece));
+            if piece.len() >= room {
+                break;
+            }
+        }
+        body
+    }
+
+    /// Https through the system's proxy, if there is one; plain http straight, and only where it cannot leave the host's own network.
+    fn client(&self, url: &Url) -> Result<&reqwest::Client, Cause> {
+        let is_metadata = self.metadata.as_ref().is_some_and(|metadata| metadata.origin() == url.origin());
+        match url.scheme() {
+            "https" => Ok(&self.secure),
+            "http" if is_local(url) || is_metadata => Ok(&self.plain),
+            scheme => {
+                Err(Cause::Refused(format!("`{}` is not asked by `{scheme}`: only https protects a key on its way", place(url))))
+            }
+        }
+    }
+
+    /// What a transport's error means. `received`: the answer had begun.
+    fn lost(&self, error: reqwest::Error, host: &str, received: Option<usize>) -> Cause {
+        let error = error.without_url();
+        let (host, reason) = (host.to_owned(), Reason(innermost(&error)));
+        if error.is_timeout() {
+            let (what, within) = match (error.is_connect(), received) {
+                (true, _) => ("connection", self.limits.connect),
+                (false, None) => ("answer", self.limits.read.min(self.limits.total)),
+                (false, Some(_)) => ("whole answer", self.limits.total),
+            };
+            return Cause::Timeout { host, what, within };
+        }
+        match received {
+            _ if is_tls(&error) => Cause::Tls { host, reason },
+            Some(received) => Cause::CutOff { received, reason },
+            None => Cause::Connect { host, reason },
+        }
+    }
+
+    /// Answers kept by a cache on the way say nothing about the clock.
+    fn note_date(&self, headers: &HeaderMap, asked: Timestamp) {
+        let Some(date) = headers.get(DATE).and_then(|date| http_date(date.to_str().ok()?)) else { return };
+        if headers.get(AGE).is_some() {
+            return;
+        }
+        let now = self.clock.now();
+        let middle = asked.saturating_add(now.duration_since(asked) / 2).unwrap_or(now);
+        *lock(&self.skew) = Some(date.duration_since(middle));
+    }
+}
+
+/// reqwest takes the process's provider; `main` installs it, a library user or a test may not have.
+fn install_crypto() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // losing the race against another thread is as good
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    }
+}
+
+fn builder(limits: &Limits) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .user_agent(concat!("certsyncd/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        // ours, because each try needs a signature of its own
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .timeout(limits.total)
+        .connect_timeout(limits.connect)
+        .read_timeout(limits.read)
+        .pool_idle_timeout(POOL_IDLE)
+}
+
+/// An idle connection is closed before the next pass: it would keep a timer running for nothing.
+const POOL_IDLE: Duration = Duration::from_secs(20);
+
+fn unbuilt(error: reqwest::Error) -> Cause {
+    let reason = Some(Reason(innermost(&error)));
+    Cause::Setup { what: "set up TLS (are CA certificates installed? the package is `ca-certificates`)".to_owned(), reason }
+}
+
+fn certificates(path: &Path) -> Result<Vec<reqwest::Certificate>, Cause> {
+    let failed = |reason: String| Cause::Setup {
+        what: format!("no CA certificates from `ca_file` `{}`", path.display()),
+        reason: Some(Reason(reason)),
+    };
+    let length = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
+    if length > CA_LIMIT {
+        return Err(failed(format!("it has {length} bytes, more than {CA_LIMIT}")));
+    }
+    let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| failed(innermost(&error)))?;
+    if certificates.is_empty() { Err(failed("it holds no PEM certificate".to_owned())) } else { Ok(certificates) }
+}
+
+fn sensitive(name: &str, value: &str) -> Result<HeaderValue, Cause> {
+    let mut value = HeaderValue::from_str(value.trim()).map_err(|_| unsendable(name))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn unsendable(name: &str) -> Cause {
+    Cause::Credential(format!("the value for header `{name}` holds characters that no header can carry"))
+}
+
+/// Host and port, for messages: never the rest of a URL.
+pub(crate) fn place(url: &Url) -> String {
+    match (url.host_str(), url.port()) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (host, _) => host.unwrap_or_default().to_owned(),
+    }
+}
+
+fn is_local(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback() || address == METADATA_ADDRESS,
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+fn destination(headers: &HeaderMap) -> String {
+    let location = headers.get(LOCATION).and_then(|location| location.to_str().ok()).unwrap_or_default();
+    let host = Url::parse(location).map(|url| place(&url)).unwrap_or_default();
+    if host.is_empty() { "another path".to_owned() } else { words(&host) }
+}
+
+/// Appends without leaving copies behind: a buffer that is outgrown is wiped.
+fn append(body: &mut Zeroizing<Vec<u8>>, piece: &[u8]) {
+    let needed = body.len() + piece.len();
+    if needed > body.capacity() {
+        let mut larger = Zeroizing::new(Vec::with_capacity(needed.max(body.capacity() * 2)));
+        larger.extend_from_slice(body);
+        *body = larger;
+    }
+    body.extend_from_slice(piece);
+}
+
+/// RFC 9110, section 10.2.3: seconds, or a date (counted from the answer's own `Date`, if it has one).
+fn retry_after(value: &str, headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::from(u32::MAX))));
+    }
+    let until = http_date(value)?;
+    let now = headers.get(DATE).and_then(|date| http_date(date.to_str().ok()?)).unwrap_or(now);
+    Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
+}
+
+/// RFC 9110, section 5.6.7, without its obsolete forms.
+fn http_date(text: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()
+}
+
+/// The deepest cause's words: the layers above it only say that there is one.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut deepest: &(dyn std::error::Error + 'static) = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    words(&deepest.to_string())
+}
+
+fn is_tls(error: &reqwest::Error) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if error.is::<rustls::Error>() || wrapped.is_some_and(|inner| inner.is::<rustls::Error>()) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// In 0..1. Without randomness of the system: the middle.
+fn random_fraction() -> f64 {
+    getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
+    }
+
+    #[test]
+    fn retry_after_in_its_forms() {
+        let none = HeaderMap::new();
+        let now: Timestamp = "2026-11-22T02:00:00Z".parse().unwrap();
+        assert_eq!(retry_after("120", &none, now), Some(Duration::from_secs(120)));
+        assert_eq!(retry_after(" 0 ", &none, now), Some(Duration::ZERO));
+        assert_eq!(retry_after("99999999999999999999999", &none, now), Some(Duration::from_secs(u32::MAX.into())));
+        assert_eq!(retry_after("Sun, 22 Nov 2026 02:00:30 GMT", &none, now), Some(Duration::from_secs(30)));
+        assert_eq!(retry_after("Sun, 22 Nov 2026 01:00:30 GMT", &none, now), Some(Duration::ZERO));
+        let dated = headers(&[(DATE, "Sun, 22 Nov 2026 01:00:00 GMT")]);
+        assert_eq!(retry_after("Sun, 22 Nov 2026 01:00:30 GMT", &dated, now), Some(Duration::from_secs(30)));
+        assert_eq!(retry_after("-1", &none, now), None);
+        assert_eq!(retry_after("soon", &none, now), None);
+        assert_eq!(retry_after("", &none, now), None);
+    }
+
+    #[test]
+    fn a_destination_is_a_host_only() {
+        assert_eq!(destination(&headers(&[(LOCATION, "https://login.example.com/?token=hush")])), "login.example.com");
+        assert_eq!(destination(&headers(&[(LOCATION, "/elsewhere?token=hush")])), "another path");
+        assert_eq!(destination(&HeaderMap::new()), "another path");
+    }
+
+    #[test]
+    fn plain_http_stays_at_home() {
+        let metadata = Some(Url::parse("http://metadata.internal").unwrap());
+        let http = Http::new(None, None, metadata, Limits::default(), Clock::system()).ok().unwrap();
+        for local in
+            ["http://127.0.0.1:1", "http://[::1]:1", "http://localhost", "http://169.254.169.254", "http://metadata.internal/x"]
+        {
+            assert!(http.client(&Url::parse(local).unwrap()).is_ok(), "{local}");
+        }
+        for away in
+            ["http://example.com", "http://169.254.169.253", "http://metadata.internal:81", "ftp://127.0.0.1", "http://10.0.0.1"]
+        {
+            assert!(http.client(&Url::parse(away).unwrap()).is_err(), "{away}");
+        }
+    }
+
+    #[test]
+    fn appending_keeps_every_byte() {
+        let mut body = Zeroizing::new(Vec::new());
+        for n in 0..200_u8 {
+            append(&mut body, &vec![n; usize::from(n)]);
+        }
+        assert_eq!(body.len(), 199 * 200 / 2);
+        assert_eq!(body.last(), Some(&199));
+    }
+
+    #[test]
+    fn a_web_page_is_told_without_its_tags() {
+        assert_eq!(words(&tagless("<html><title>Log in</title>\n<body>please</body>")), "Log in please");
+    }
+}

@@ -1,0 +1,421 @@
+//! What one entry should have live: asks its provider, reads what comes, and decides. Writes nothing.
+//!
+//! Start at [`gather`]. It never fails as a whole: what went wrong is the [`Finding`]'s verdict.
+
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+
+use crate::archive;
+use crate::atomic;
+use crate::certificate::{self, Bundle, Piece, Roots};
+use crate::config::{Certificate, Successor, Trust, Wanted};
+use crate::ledger::CertificateRecord;
+use crate::provider::{Fetched, Listed, Payload};
+use crate::report::{Failure, SuccessorNote, Valid};
+use crate::store::{Installed, Store};
+
+use super::accounts::{Account, Holdings, failure, seen};
+use super::plan::{self, Decision, Facts, Policy};
+use super::successor::{self, Measure, Wish};
+
+/// Candidates fetched per entry and pass at most: each fetch moves a private key.
+const CANDIDATES_PER_PASS: usize = 3;
+/// A key file is a few kilobytes; more is not a key file.
+const MAX_KEY_FILE: u64 = 256 * 1024;
+
+/// What was found for one entry.
+pub(super) struct Finding {
+    /// The provider's id that the finding is about.
+    pub id: Option<String>,
+    pub valid: Option<Valid>,
+    pub verdict: Verdict,
+    /// What the listing said of `id`; `None`: there is no listing.
+    pub seen: Option<String>,
+    /// Whether the certificate itself was fetched and looked at.
+    pub fetched: bool,
+    pub key_file_hash: Option<String>,
+    pub successor: Option<SuccessorNote>,
+    pub near_misses: Vec<String>,
+    /// Candidates to remember as unfit: what the listing said of them, and why.
+    pub unfit: Vec<(String, String)>,
+    pub notes: Vec<String>,
+}
+
+/// What to do for one entry.
+pub(super) enum Verdict {
+    /// What is live is right.
+    Unchanged,
+    /// Make this live.
+    Install { bundle: Box<Bundle>, why: String },
+    /// Fetched, but not now.
+    Hold { bundle: Box<Bundle>, why: String, until: Option<Timestamp> },
+    /// Fetched before and held since; not fetched again.
+    StillHeld,
+    /// Refused or not to be had.
+    Failed(Failure),
+}
+
+/// All that [`gather`] looks at.
+pub(super) struct Case<'a> {
+    pub entry: &'a Certificate,
+    pub record: &'a CertificateRecord,
+    pub live: Option<&'a Installed>,
+    pub account: &'a Account,
+    pub store: &'a Store,
+    pub roots: &'a Roots,
+    /// Fetch although nothing seems to have changed.
+    pub force: bool,
+    /// The operator named this entry with `--force`.
+    pub insist: bool,
+    pub clock_is_wrong: bool,
+    pub now: Timestamp,
+}
+
+/// Finds out what `case.entry` should have live.
+pub(super) async fn gather(case: &Case<'_>) -> Finding {
+    let id = current_id(case.entry, case.record);
+    let mut finding = Finding::about(id.clone());
+    if let Holdings::Down(failure) = &case.account.holdings {
+        finding.verdict = Verdict::Failed(failure.clone());
+        return finding;
+    }
+    let row = match &id {
+        Some(id) => case.account.row(id).await,
+        None => None,
+    };
+    finding.valid = row.as_ref().and_then(|row| row.valid);
+    finding.seen = row.as_ref().map(seen);
+    if let Some(better) = look_for_successor(case, id.as_deref(), row.as_ref(), &mut finding).await {
+        return better;
+    }
+    match &id {
+        None => finding.verdict = Verdict::Failed(nothing_covers(case, &finding)),
+        Some(id) => look_at_current(case, id, &mut finding).await,
+    }
+    finding
+}
+
+impl Finding {
+    /// Nothing was asked.
+    pub fn nothing() -> Finding {
+        Finding::about(None)
+    }
+
+    fn about(id: Option<String>) -> Finding {
+        Finding {
+            id,
+            valid: None,
+            verdict: Verdict::Unchanged,
+            seen: None,
+            fetched: false,
+            key_file_hash: None,
+            successor: None,
+            near_misses: Vec::new(),
+            unfit: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// The key under which a record belongs to what the inventory says today.
+pub(super) fn wanted_key(entry: &Certificate) -> String {
+    match &entry.wanted {
+        Wanted::Id(id) => format!("{}/id/{id}", entry.provider),
+        Wanted::Domain(domain) => format!("{}/domain/{domain}", entry.provider),
+    }
+}
+
+/// The provider's id to ask for: the adopted one, else the configured one; `None` for a domain nothing was chosen for yet.
+pub(super) fn current_id(entry: &Certificate, record: &CertificateRecord) -> Option<String> {
+    let adopted = record.id.clone().filter(|_| record.wanted == wanted_key(entry));
+    match &entry.wanted {
+        Wanted::Id(id) => Some(adopted.unwrap_or_else(|| id.clone())),
+        Wanted::Domain(_) => adopted,
+    }
+}
+
+async fn look_at_current(case: &Case<'_>, id: &str, finding: &mut Finding) {
+    finding.key_file_hash = key_file_hash(case.entry);
+    if !needs_fetch(case, finding) {
+        finding.verdict = if case.record.held.is_some() { Verdict::StillHeld } else { Verdict::Unchanged };
+        return;
+    }
+    match fetch(case, id).await {
+        Err(failure) => finding.verdict = Verdict::Failed(failure.context(format!("failed to fetch certificate `{id}`"))),
+        Ok(offer) => {
+            finding.fetched = true;
+            finding.valid = offer.valid.or(finding.valid);
+            finding.notes.extend(offer.notes);
+            finding.verdict = weigh(case, offer.bundle);
+        }
+    }
+}
+
+/// Whether the certificate must be fetched although a listing may say that nothing changed.
+fn needs_fetch(case: &Case<'_>, finding: &Finding) -> bool {
+    let record = case.record;
+    let held_still = record.held.is_some() && record.held_until.is_none_or(|until| until > case.now);
+    let live_is_fetched = case.live.is_some_and(|live| record.fetched == Some(live.bundle.fingerprint()));
+    case.force
+        || finding.seen.is_none()
+        || finding.seen != record.seen
+        || record.wanted != wanted_key(case.entry)
+        || record.full_check.is_none_or(|due| due <= case.now)
+        || record.key_file_hash != finding.key_file_hash
+        || record.last_error.is_some()
+        || case.live.is_some_and(|live| is_stand_in(live))
+        || (!live_is_fetched && !held_still)
+}
+
+/// Decides on a fetched bundle.
+fn weigh(case: &Case<'_>, bundle: Bundle) -> Verdict {
+    let offered = Facts::of(&bundle);
+    let policy = Policy {
+        missing_names: missing(&bundle, demanded(case.entry).into_iter()),
+        insist: case.insist,
+        rejection: case.record.rejected.iter().find(|rejection| rejection.fingerprint == offered.fingerprint),
+        clock_is_wrong: case.clock_is_wrong,
+    };
+    let installed = case.live.map(|live| Facts::of(&live.bundle));
+    match plan::decide(installed.as_ref(), &offered, &policy, case.now) {
+        Decision::Unchanged => Verdict::Unchanged,
+        Decision::Install { why } => Verdict::Install { bundle: Box::new(bundle), why },
+        Decision::Hold { why, until } => Verdict::Hold { bundle: Box::new(bundle), why, until },
+        Decision::Refuse(failure) => Verdict::Failed(failure),
+    }
+}
+
+/// What was fetched and is proved to be a pair.
+struct Offer {
+    bundle: Bundle,
+    valid: Option<Valid>,
+    notes: Vec<String>,
+}
+
+async fn fetch(case: &Case<'_>, id: &str) -> Result<Offer, Failure> {
+    let Fetched { payload, valid, notes, .. } = case.account.client.fetch(id).await.map_err(|error| failure(&error))?;
+    let key_file = case.entry.key_file.clone();
+    let read = move || read_bundle(payload, key_file.as_deref());
+    // Reading is a matter of a processor: a parser that panics is this certificate's failure alone.
+    let bundle = tokio::task::spawn_blocking(read).await.map_err(|panic| Failure {
+        kind: "panic".to_owned(),
+        causes: vec![format!("failed to read what the provider sent: {panic}")],
+        hint: None,
+        transient: false,
+    })??;
+    let mut notes = notes;
+    notes.extend(bundle.gaps().iter().cloned());
+    Ok(Offer { bundle, valid, notes })
+}
+
+fn read_bundle(payload: Payload, key_file: Option<&std::path::Path>) -> Result<Bundle, Failure> {
+    let mut pieces = match payload {
+        Payload::Pem(pieces) => pieces,
+        Payload::Archive(bytes) => unpack(&bytes)?,
+    };
+    match (Bundle::assemble(&pieces), key_file) {
+        (Ok(bundle), _) => Ok(bundle),
+        (Err(error), Some(path)) if matches!(error, certificate::Error::NoKey { .. }) => {
+            pieces.push(read_key_file(path)?);
+            Bundle::assemble(&pieces).map_err(|error| refused(&error).context(format!("failed to use key file `{}`", path.display())))
+        }
+        (Err(error), _) => Err(refused(&error)),
+    }
+}
+
+fn unpack(bytes: &[u8]) -> Result<Vec<Piece>, Failure> {
+    let entries = archive::unpack(bytes).map_err(|error| Failure::new(error.kind(), &error).hint(error.hint()))?;
+    Ok(entries.into_iter().map(|entry| Piece { name: entry.name, bytes: entry.bytes }).collect())
+}
+
+fn read_key_file(path: &std::path::Path) -> Result<Piece, Failure> {
+    let hint = "the provider has no key for this certificate, so this file must hold it; let the user `certsyncd` read it";
+    let failed = |failure: Failure| failure.context(format!("failed to read key file `{}`", path.display())).hint(Some(hint.to_owned()));
+    match atomic::read(path, MAX_KEY_FILE) {
+        Ok(Some(bytes)) => Ok(Piece { name: path.display().to_string(), bytes }),
+        Ok(None) => Err(failed(Failure { kind: "key_file".to_owned(), causes: vec!["there is no such file".to_owned()], hint: None, transient: false })),
+        Err(error) => Err(failed(Failure::new("key_file", &error))),
+    }
+}
+
+/// Whether what is live is only our own stand-in.
+fn is_stand_in(live: &Installed) -> bool {
+    certificate::is_placeholder(&live.bundle)
+}
+
+fn refused(error: &certificate::Error) -> Failure {
+    Failure::new(error.kind(), error).hint(error.hint())
+}
+
+fn key_file_hash(entry: &Certificate) -> Option<String> {
+    let bytes = atomic::read(entry.key_file.as_deref()?, MAX_KEY_FILE).ok().flatten()?;
+    Some(Sha256::digest(bytes.as_slice()).iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Every name the entry asks for.
+fn demanded(entry: &Certificate) -> Vec<&str> {
+    let mut names: Vec<&str> = entry.names.iter().map(String::as_str).collect();
+    if let Wanted::Domain(domain) = &entry.wanted
+        && !names.contains(&domain.as_str())
+    {
+        names.push(domain);
+    }
+    names
+}
+
+fn missing<'n>(bundle: &Bundle, names: impl Iterator<Item = &'n str>) -> Vec<String> {
+    names.filter(|name| !bundle.covers(name)).map(str::to_owned).collect()
+}
+
+/// Looks for a renewal (or, for a domain, the first choice); `Some` when one is to be installed.
+async fn look_for_successor(case: &Case<'_>, id: Option<&str>, row: Option<&Listed>, finding: &mut Finding) -> Option<Finding> {
+    if id.is_some() && case.entry.successor == Successor::Ignore {
+        return None;
+    }
+    let rows = case.account.rows();
+    let current = row.map(|row| case.account.as_row(row));
+    let names = names_to_cover(case);
+    let wish = Wish { current: current.as_ref(), current_id: id, names: &names };
+    let candidates: Vec<&Listed> =
+        successor::candidates(&rows, &wish).into_iter().filter_map(|row| listed(case.account, &row.id)).filter(|row| is_open(case, row)).collect();
+    if id.is_some() && (case.live.is_none() || case.entry.successor == Successor::Warn) {
+        // Nothing live yet: the configured one comes first. A pinned one: only say that there is another.
+        note_newer(case, &candidates, row, finding);
+        return None;
+    }
+    for (key, why) in &case.record.unfit {
+        finding.near_misses.extend(near_miss(&rows, key, why));
+    }
+    choose(case, &candidates, &names, finding).await
+}
+
+fn listed<'a>(account: &'a Account, id: &str) -> Option<&'a Listed> {
+    match &account.holdings {
+        Holdings::Listed { rows, .. } => rows.get(id),
+        _ => None,
+    }
+}
+
+/// Whether a candidate was neither found unfit as it is listed now, nor rejected by a server for the time being.
+fn is_open(case: &Case<'_>, row: &Listed) -> bool {
+    let rejected = |r: &crate::ledger::Rejection| r.id.as_deref() == Some(row.id.as_str()) && r.next_try.is_none_or(|at| at > case.now);
+    let former = case.record.former_ids.contains(&row.id);
+    case.insist || (!case.record.unfit.contains_key(&seen(row)) && !case.record.rejected.iter().any(rejected) && !former)
+}
+
+/// Names a successor must cover: the entry's, and those of what is live.
+fn names_to_cover(case: &Case<'_>) -> Vec<String> {
+    let mut names: Vec<String> = demanded(case.entry).into_iter().map(str::to_owned).collect();
+    if let Some(live) = case.live.filter(|live| !is_stand_in(live)) {
+        names.extend(live.bundle.names().iter().filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>());
+    }
+    names
+}
+
+fn note_newer(case: &Case<'_>, candidates: &[&Listed], row: Option<&Listed>, finding: &mut Finding) {
+    let later = candidates.iter().find(|candidate| row.is_none_or(|row| candidate.not_after > row.not_after));
+    if let Some(newest) = later.filter(|_| case.live.is_some()) {
+        finding.successor = Some(SuccessorNote { id: newest.id.clone(), not_after: newest.not_after.clone() });
+    }
+}
+
+fn near_miss(rows: &[successor::Row], key: &str, why: &str) -> Option<String> {
+    let id = key.split('|').next()?;
+    rows.iter().any(|row| row.id == id).then(|| format!("`{id}` {why}"))
+}
+
+async fn choose(case: &Case<'_>, candidates: &[&Listed], names: &[String], finding: &mut Finding) -> Option<Finding> {
+    let measure = measure(case);
+    let mut fitting = Vec::new();
+    for row in candidates.iter().take(CANDIDATES_PER_PASS) {
+        match fetch(case, &row.id).await {
+            // What could not be fetched now may be fetched next time; what was refused is remembered as it is listed.
+            Err(failure) if failure.transient => finding.notes.push(format!("failed to fetch candidate `{}`: {failure}", row.id)),
+            Err(failure) => unfit(finding, row, &failure.to_string()),
+            Ok(offer) => {
+                if case.live.is_some_and(|live| live.bundle.fingerprint() == offer.bundle.fingerprint()) {
+                    // It is live already, only its id was forgotten with a lost ledger.
+                    return Some(recognised(case, row, offer));
+                }
+                let fetched = facts(&offer.bundle, names, case);
+                match successor::judge(&fetched, &measure, case.now) {
+                    Some(why) => unfit(finding, row, &why),
+                    None => fitting.push((fetched, (offer, (*row).clone()))),
+                }
+            }
+        }
+    }
+    let (_, (offer, row)) = successor::best(fitting)?;
+    let mut better = recognised(case, &row, offer);
+    better.unfit = std::mem::take(&mut finding.unfit);
+    better.near_misses = std::mem::take(&mut finding.near_misses);
+    Some(better)
+}
+
+/// The finding for a candidate that was fetched.
+fn recognised(case: &Case<'_>, row: &Listed, offer: Offer) -> Finding {
+    Finding {
+        valid: offer.valid.or(row.valid),
+        seen: Some(seen(row)),
+        fetched: true,
+        key_file_hash: key_file_hash(case.entry),
+        notes: offer.notes,
+        verdict: weigh(case, offer.bundle),
+        ..Finding::about(Some(row.id.clone()))
+    }
+}
+
+fn unfit(finding: &mut Finding, row: &Listed, why: &str) {
+    finding.near_misses.push(format!("`{}` {why}", row.id));
+    finding.unfit.push((seen(row), why.to_owned()));
+}
+
+fn measure(case: &Case<'_>) -> Measure {
+    match case.live.filter(|live| !is_stand_in(live)) {
+        Some(live) => Measure {
+            not_after: Some(live.bundle.not_after()),
+            must_be_trusted: live.bundle.verifies(case.roots, sane_now(live, case.now)),
+            may_be_self_signed: live.bundle.is_self_signed(),
+        },
+        None => Measure {
+            not_after: None,
+            must_be_trusted: case.entry.trust == Trust::Public,
+            may_be_self_signed: case.entry.trust == Trust::Any,
+        },
+    }
+}
+
+/// An expired certificate is judged for trust at a moment when it was valid.
+fn sane_now(live: &Installed, now: Timestamp) -> Timestamp {
+    let last = live.bundle.not_after().checked_sub(SignedDuration::from_secs(1)).unwrap_or(now);
+    now.min(last)
+}
+
+fn facts(bundle: &Bundle, names: &[String], case: &Case<'_>) -> successor::Fetched {
+    successor::Fetched {
+        fingerprint: bundle.fingerprint(),
+        missing_names: missing(bundle, names.iter().map(String::as_str)),
+        not_before: bundle.not_before(),
+        not_after: bundle.not_after(),
+        trusted: bundle.verifies(case.roots, case.now),
+        self_signed: bundle.is_self_signed(),
+    }
+}
+
+fn nothing_covers(case: &Case<'_>, finding: &Finding) -> Failure {
+    let domain = match &case.entry.wanted {
+        Wanted::Domain(domain) => domain.as_str(),
+        Wanted::Id(id) => id.as_str(),
+    };
+    let mut causes = vec![format!("found no deployable certificate for `{domain}` in the account")];
+    if let Holdings::OneByOne(failure) = &case.account.holdings {
+        causes.push(format!("the account cannot be listed: {failure}"));
+    }
+    causes.extend(finding.near_misses.iter().map(|miss| format!("candidate {miss}")));
+    Failure {
+        kind: "not_found".to_owned(),
+        causes,
+        hint: Some(format!("`certsyncd list {}` shows what the account holds", case.entry.provider)),
+        transient: false,
+    }
+}

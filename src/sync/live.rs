@@ -1,0 +1,117 @@
+//! One entry's files go live: the link, then the copies that other services want.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+use sha2::{Digest, Sha256};
+
+use crate::atomic;
+use crate::certificate::{self, Bundle};
+use crate::config::{Certificate, Format, Output};
+use crate::ledger::CertificateRecord;
+use crate::report::{Failure, Live};
+use crate::store::{Installed, OutputChange, Store};
+
+/// How far it got.
+pub(super) enum Placed {
+    /// The link moved; outputs by path with the hash of what they hold, and what failed of them.
+    Live { outputs: BTreeMap<String, String>, failed: Option<Failure> },
+    /// The link did not move.
+    Failed(Failure),
+}
+
+/// Makes `installed` live.
+pub(super) fn place(store: &Store, entry: &Certificate, installed: &Installed) -> Placed {
+    if let Err(error) = store.publish(&entry.name, &installed.generation) {
+        return Placed::Failed(Failure::new(error.kind(), &error).hint(error.hint()).context(format!("failed to publish `{}`", entry.name)));
+    }
+    let mut outputs = BTreeMap::new();
+    let mut failed = None;
+    for output in &entry.outputs {
+        match write(store, output, &installed.bundle) {
+            Ok((hash, _)) => {
+                outputs.insert(output.path.display().to_string(), hash);
+            }
+            Err(failure) => failed = Some(failure),
+        }
+    }
+    Placed::Live { outputs, failed }
+}
+
+/// Puts the copies of what is live right, where someone changed or removed them; one sentence for each that was not right.
+pub(super) fn tend_outputs(store: &Store, entry: &Certificate, bundle: &Bundle, known: &BTreeMap<String, String>) -> (Vec<String>, Option<Failure>) {
+    let mut drift = Vec::new();
+    let mut failed = None;
+    for output in &entry.outputs {
+        match write(store, output, bundle) {
+            Ok((_, OutputChange::PutRight)) => drift.push(format!("mode or owner of output `{}` was changed and is right again", output.path.display())),
+            Ok((_, OutputChange::Written { .. })) if known.contains_key(&output.path.display().to_string()) => {
+                drift.push(format!("output `{}` was changed or removed and is right again", output.path.display()));
+            }
+            Ok(_) => {}
+            Err(failure) => failed = Some(failure),
+        }
+    }
+    (drift, failed)
+}
+
+fn write(store: &Store, output: &Output, bundle: &Bundle) -> Result<(String, OutputChange), Failure> {
+    let context = || format!("failed to write output `{}`", output.path.display());
+    let password = password(output).map_err(|failure| failure.context(context()))?;
+    if let Some(password) = &password
+        && holds_already(&output.path, password, bundle)
+    {
+        // A PKCS#12 file is salted: equal content never has equal bytes.
+        let bytes = atomic::read(&output.path, MAX_OUTPUT).map_err(|error| Failure::new("output", &error).context(context()))?.unwrap_or_default();
+        let change = store.write_output(output, &bytes).map_err(|error| Failure::new(error.kind(), &error).hint(error.hint()).context(context()))?;
+        return Ok((hash(&bytes), change));
+    }
+    let bytes = certificate::encode(bundle, output.format, password.as_ref())
+        .map_err(|error| Failure::new(error.kind(), &error).hint(error.hint()).context(context()))?;
+    let change = store.write_output(output, &bytes).map_err(|error| Failure::new(error.kind(), &error).hint(error.hint()).context(context()))?;
+    Ok((hash(&bytes), change))
+}
+
+fn password(output: &Output) -> Result<Option<SecretString>, Failure> {
+    if output.format != Format::Pkcs12 {
+        return Ok(None);
+    }
+    output.password.as_ref().map(|source| source.resolve().map_err(|error| Failure::new("secret", &error))).transpose()
+}
+
+fn holds_already(path: &Path, password: &SecretString, bundle: &Bundle) -> bool {
+    matches!(atomic::read(path, MAX_OUTPUT), Ok(Some(bytes)) if certificate::pkcs12_holds(&bytes, password, bundle))
+}
+
+/// An output is a few kilobytes; more than this was not written by us.
+const MAX_OUTPUT: u64 = 4 * 1024 * 1024;
+
+fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Notes in the ledger what is live now.
+pub(super) fn note_live(record: &mut CertificateRecord, installed: &Installed, outputs: BTreeMap<String, String>, now: Timestamp) {
+    record.live = Some(live_of(installed));
+    record.hashes = installed.hashes.clone();
+    record.outputs = outputs;
+    record.last_changed = Some(now);
+}
+
+/// What the report and the ledger say of an installed generation.
+pub(super) fn live_of(installed: &Installed) -> Live {
+    Live {
+        fingerprint: installed.bundle.fingerprint(),
+        generation: installed.generation.clone(),
+        names: installed.bundle.names().to_vec(),
+        not_before: installed.bundle.not_before(),
+        not_after: installed.bundle.not_after(),
+    }
+}
+
+/// Where a server finds leaf, chain and key in one file.
+pub(super) fn combined_path(store: &Store, name: &str) -> PathBuf {
+    store.root().join("live").join(name).join("combined.pem")
+}

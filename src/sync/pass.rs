@@ -1,0 +1,524 @@
+//! The order of a pass.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::alert::{Outbox, rules};
+use crate::certificate::{self, Roots};
+use crate::config::{Certificate, Cloud, EventKind, Settings};
+use crate::ledger::{CertificateRecord, Ledger, PassRecord};
+use crate::report::{Action, CertificateReport, Failure, Incident, Report};
+use crate::store::{Installed, Store};
+
+use super::accounts::Account;
+use super::deliver::{Change, Delivery, Stage};
+use super::gather::{self, Case, Finding, Verdict, gather};
+use super::{Error, KEPT_GENERATIONS, Progress, Scope, Sync, live};
+
+/// A provider's clock further from ours than this makes every decision by dates doubtful.
+const WRONG_CLOCK: SignedDuration = SignedDuration::from_hours(1);
+/// The earliest and the spread of the next full check of a certificate whose listing does not change.
+const FULL_CHECK: (i64, u32) = (18 * 3600, 12 * 3600);
+/// Candidates remembered as unfit, per entry.
+const MAX_UNFIT: usize = 50;
+/// Former ids remembered, per entry.
+const MAX_FORMER_IDS: usize = 10;
+
+impl Sync {
+    /// One pass over the entries of `scope`.
+    pub async fn pass(&self, scope: &Scope, stop: &CancellationToken, progress: &(dyn Fn(Progress) + Send + Sync_)) -> Result<Report, Error> {
+        self.check_names(scope)?;
+        let _lock = self.lock().await?;
+        let started = self.clock.now();
+        let loaded = Ledger::load(self.store.root())?;
+        let mut ledger = loaded.ledger;
+        let mut incidents: Vec<Incident> = loaded.rebuilt.map(ledger_rebuilt).into_iter().collect();
+        for stray in self.store.sweep()? {
+            tracing::info!("removed stray `{}`", stray.display());
+        }
+        self.recall(&ledger);
+        let context = Arc::new(self.context(scope, stop).await);
+        incidents.extend(self.skewed());
+        incidents.extend(scope.incidents.iter().cloned());
+        let found = self.look(&context, &ledger, stop, progress).await;
+        let whole = scope.names.is_none() && found.len() == self.settings.certificates.len();
+        let mut delivery = Delivery::new(&self.settings, &self.store, &self.clock, &mut ledger, stop);
+        delivery.force = scope.force;
+        delivery.by_hand = scope.by_hand;
+        delivery.entries = found.iter().map(|done| (done.entry.name.as_str(), &done.entry)).collect();
+        delivery.changes = found.iter().filter_map(Done::change).map(|change| (change.entry.name.clone(), change)).collect();
+        for done in &found {
+            done.remember(delivery.ledger, context.now);
+        }
+        progress(Progress::Step);
+        let delivered = delivery.run().await;
+        progress(Progress::Step);
+        let certificates = found.into_iter().map(|done| done.report(&mut ledger, &delivered.changes)).collect();
+        for name in delivered.changes.iter().filter(|(_, change)| change.stage == Stage::Live).map(|(name, _)| name) {
+            self.prune(name);
+        }
+        let (requests, calls) = self.calls();
+        let report = Report {
+            started,
+            finished: self.clock.now(),
+            whole,
+            certificates,
+            targets: delivered.targets,
+            incidents,
+            requests,
+            calls,
+        };
+        self.conclude(&mut ledger, &report)?;
+        Ok(report)
+    }
+
+    /// Judges the report, puts what is to be told into the outbox, and saves the memory.
+    pub(super) fn conclude(&self, ledger: &mut Ledger, report: &Report) -> Result<(), Error> {
+        if report.whole {
+            ledger.last_pass = Some(PassRecord {
+                started: report.started,
+                finished: report.finished,
+                ok: report.is_ok(),
+                requests: report.requests,
+            });
+            if report.is_ok() {
+                ledger.last_success = Some(report.finished);
+            }
+        }
+        for (name, client) in &self.clients {
+            let record = ledger.providers.entry(name.clone()).or_default();
+            (record.rejected_credential, record.next_try) = client.rejected().map_or((None, None), |(hash, at)| (Some(hash), Some(at)));
+        }
+        let verdict = rules::judge(&ledger.alerts, &rules::Facts {
+            report,
+            records: &ledger.certificates,
+            settings: &self.settings.alerts,
+            host: &self.host,
+            now: self.clock.now(),
+        });
+        // The outbox first: a crash between the two tells an alert twice (and the outbox knows its key), never not at all.
+        if let Err(error) = Outbox::open(self.store.root()).and_then(|outbox| outbox.put(&verdict.events, &self.settings.alerts.channels)) {
+            tracing::error!("failed to keep alerts: {error}");
+        } else {
+            ledger.alerts = verdict.raised;
+        }
+        ledger.save(self.store.root())?;
+        Ok(())
+    }
+
+    /// Hands remembered rejections of credentials back to the clients.
+    fn recall(&self, ledger: &Ledger) {
+        for (name, client) in &self.clients {
+            client.set_rejected(ledger.providers.get(name).and_then(|record| record.rejected_credential.clone().zip(record.next_try)));
+        }
+    }
+
+    pub(super) async fn context(&self, scope: &Scope, stop: &CancellationToken) -> Context {
+        let entries: Vec<Certificate> = self.settings.certificates.iter().filter(|entry| scope.covers(&entry.name)).cloned().collect();
+        let mut opening = JoinSet::new();
+        for (name, client) in &self.clients {
+            if entries.iter().any(|entry| entry.provider == *name) && !stop.is_cancelled() {
+                let (name, client) = (name.clone(), client.clone());
+                let tells_all_names = tells_all_names(&self.settings, &name);
+                opening.spawn(async move { (name, Account::open(client, tells_all_names).await) });
+            }
+        }
+        let mut accounts = BTreeMap::new();
+        while let Some(opened) = opening.join_next().await {
+            if let Ok((name, account)) = opened {
+                accounts.insert(name, account);
+            }
+        }
+        Context {
+            entries,
+            accounts,
+            store: self.store.clone(),
+            roots: self.roots.clone(),
+            force: scope.force,
+            insist: scope.force && scope.names.is_some(),
+            clock_is_wrong: self.clients.values().any(|client| client.skew().is_some_and(|skew| skew.abs() > WRONG_CLOCK)),
+            now: self.clock.now(),
+        }
+    }
+
+    /// One incident for every provider whose clock is far from ours.
+    fn skewed(&self) -> Vec<Incident> {
+        let far = |client: &crate::provider::Client| client.skew().filter(|skew| skew.abs() > WRONG_CLOCK);
+        let one = |(name, skew): (&String, SignedDuration)| Incident {
+            event: EventKind::ClockSkew,
+            provider: Some(name.clone()),
+            certificates: Vec::new(),
+            message: format!("the clock of `{name}` and this host's differ by {} minutes", skew.abs().as_mins()),
+        };
+        self.clients.iter().filter_map(|(name, client)| far(client).map(|skew| (name, skew))).map(one).collect()
+    }
+
+    /// Looks at every entry, so many at once; one that panics is its own failure.
+    async fn look(&self, context: &Arc<Context>, ledger: &Ledger, stop: &CancellationToken, progress: &(dyn Fn(Progress) + Send + Sync_)) -> Vec<Done> {
+        let room = Arc::new(Semaphore::new(self.settings.daemon.concurrency.max(1)));
+        let mut tasks = JoinSet::new();
+        let mut names = BTreeMap::new();
+        for (at, entry) in context.entries.iter().enumerate() {
+            let record = ledger.certificates.get(&entry.name).cloned().unwrap_or_default();
+            let (context, entry, room, stop) = (context.clone(), entry.clone(), room.clone(), stop.clone());
+            let task = tasks.spawn(async move {
+                let _place = room.acquire_owned().await.ok()?;
+                if stop.is_cancelled() { None } else { Some((at, context.one(&entry, record).await)) }
+            });
+            names.insert(task.id(), at);
+        }
+        let mut found = BTreeMap::new();
+        while let Some(joined) = tasks.join_next_with_id().await {
+            let (at, done) = match joined {
+                Ok((_, Some(done))) => done,
+                Ok((_, None)) => continue,
+                Err(error) => match names.get(&error.id()).and_then(|at| context.entries.get(*at).map(|entry| (*at, entry))) {
+                    Some((at, entry)) => (at, Done::panicked(entry, ledger, &error)),
+                    None => continue,
+                },
+            };
+            progress(Progress::Looked { done: found.len() + 1, total: context.entries.len(), name: done.entry.name.clone() });
+            found.insert(at, done);
+        }
+        found.into_values().collect()
+    }
+
+    pub(super) fn prune(&self, name: &str) {
+        if let Err(error) = self.store.prune(name, KEPT_GENERATIONS) {
+            tracing::warn!(certificate = name, "failed to remove old generations of `{name}`: {error}");
+        }
+    }
+
+    /// Requests made since the last count.
+    pub(super) fn calls(&self) -> (u64, BTreeMap<(String, String, String), u64>) {
+        let mut all = BTreeMap::new();
+        for (name, client) in &self.clients {
+            for ((operation, outcome), count) in client.take_calls() {
+                all.insert((name.clone(), operation, outcome), count);
+            }
+        }
+        (all.values().sum(), all)
+    }
+}
+
+/// `Sync` the marker, which this module's own [`Sync`] hides.
+use std::marker::Sync as Sync_;
+
+/// Huawei lists every name of a certificate, CDS one.
+fn tells_all_names(settings: &Settings, provider: &str) -> bool {
+    settings.providers.get(provider).is_some_and(|provider| matches!(provider.cloud, Cloud::Huawei(_)))
+}
+
+fn ledger_rebuilt(why: String) -> Incident {
+    Incident {
+        event: EventKind::LedgerRebuilt,
+        provider: None,
+        certificates: Vec::new(),
+        message: format!("the ledger was rebuilt from what is on disk: {why}"),
+    }
+}
+
+/// What every entry's task sees.
+pub(super) struct Context {
+    pub entries: Vec<Certificate>,
+    pub accounts: BTreeMap<String, Account>,
+    pub store: Store,
+    pub roots: Arc<Roots>,
+    pub force: bool,
+    pub insist: bool,
+    pub clock_is_wrong: bool,
+    pub now: Timestamp,
+}
+
+impl Context {
+    /// One entry: what is on disk put right, what the provider has, and the new generation complete but not live.
+    async fn one(&self, entry: &Certificate, record: CertificateRecord) -> Done {
+        let mut done = Done::new(entry, record);
+        self.tend(&mut done).await;
+        done.finding = self.find(entry, &done).await;
+        self.stage(&mut done).await;
+        done
+    }
+
+    /// What `gather` finds for an entry.
+    pub(super) async fn find(&self, entry: &Certificate, done: &Done) -> Finding {
+        match self.accounts.get(&entry.provider) {
+            None => Finding::nothing(),
+            Some(account) => {
+                gather(&Case {
+                    entry,
+                    record: &done.record,
+                    live: done.live.as_ref(),
+                    account,
+                    store: &self.store,
+                    roots: &self.roots,
+                    force: self.force,
+                    insist: self.insist,
+                    clock_is_wrong: self.clock_is_wrong,
+                    now: self.now,
+                })
+                .await
+            }
+        }
+    }
+
+    /// Puts right what someone changed on disk, and finds out what is live.
+    async fn tend(&self, done: &mut Done) {
+        let store = self.store.clone();
+        let (entry, record, now) = (done.entry.clone(), done.record.clone(), self.now);
+        let tended = tokio::task::spawn_blocking(move || tend(&store, &entry, &record, now)).await;
+        match tended {
+            Ok(tended) => (done.live, done.drift, done.problem) = (tended.live, tended.drift, tended.problem),
+            Err(panic) => done.problem = Some(panicked(&panic)),
+        }
+    }
+
+    /// Writes the new generation, complete and synced, but not live.
+    async fn stage(&self, done: &mut Done) {
+        let Verdict::Install { bundle, .. } = &done.finding.verdict else { return };
+        let (store, name, bundle) = (self.store.clone(), done.entry.name.clone(), bundle.clone());
+        let written = tokio::task::spawn_blocking(move || store.write(&name, &bundle)).await;
+        match written {
+            Ok(Ok(installed)) => done.staged = Some(installed),
+            Ok(Err(error)) => {
+                done.finding.verdict = Verdict::Failed(Failure::new(error.kind(), &error).hint(error.hint()));
+            }
+            Err(panic) => done.finding.verdict = Verdict::Failed(panicked(&panic)),
+        }
+    }
+}
+
+/// What is on disk of an entry, put right.
+struct Tended {
+    live: Option<Installed>,
+    drift: Vec<String>,
+    problem: Option<Failure>,
+}
+
+fn tend(store: &Store, entry: &Certificate, record: &CertificateRecord, now: Timestamp) -> Tended {
+    let mut tended = Tended { live: None, drift: Vec::new(), problem: None };
+    match store.repair(&entry.name, &record.hashes, record.live.as_ref().map(|live| live.generation.as_str())) {
+        Ok(repair) => {
+            tended.drift = repair.drift;
+            tended.live = repair.installed;
+            tended.drift.extend(repair.damaged.map(|why| format!("{why}; it is fetched again")));
+        }
+        Err(error) => tended.problem = Some(Failure::new(error.kind(), &error).hint(error.hint())),
+    }
+    if tended.live.is_none() && entry.placeholder && tended.problem.is_none() {
+        match placeholder(store, entry, now) {
+            Ok(installed) => tended.live = Some(installed),
+            Err(failure) => tended.problem = Some(failure),
+        }
+    }
+    if let Some(live) = &tended.live {
+        let (drift, failed) = live::tend_outputs(store, entry, &live.bundle, &record.outputs);
+        tended.drift.extend(drift);
+        tended.problem = tended.problem.or(failed);
+    }
+    tended
+}
+
+/// A self-signed stand-in, so that a server has something to start with.
+fn placeholder(store: &Store, entry: &Certificate, now: Timestamp) -> Result<Installed, Failure> {
+    let mut names = entry.names.clone();
+    if let crate::config::Wanted::Domain(domain) = &entry.wanted {
+        names.push(domain.clone());
+    }
+    if names.is_empty() {
+        names.push(entry.name.to_ascii_lowercase());
+    }
+    let bundle = certificate::self_signed(&names, now).map_err(|error| Failure::new(error.kind(), &error))?;
+    let installed = store.write(&entry.name, &bundle).map_err(|error| Failure::new(error.kind(), &error).hint(error.hint()))?;
+    store.publish(&entry.name, &installed.generation).map_err(|error| Failure::new(error.kind(), &error).hint(error.hint()))?;
+    tracing::warn!(certificate = entry.name, "made a self-signed placeholder live for `{}`: no browser will trust it", entry.name);
+    Ok(installed)
+}
+
+fn panicked(panic: &tokio::task::JoinError) -> Failure {
+    Failure {
+        kind: "panic".to_owned(),
+        causes: vec![format!("a defect of certsyncd ended the work on this certificate: {panic}")],
+        hint: Some("please report it; the other certificates go on".to_owned()),
+        transient: false,
+    }
+}
+
+/// One entry after it was looked at.
+pub(super) struct Done {
+    pub entry: Certificate,
+    pub record: CertificateRecord,
+    pub live: Option<Installed>,
+    pub staged: Option<Installed>,
+    pub finding: Finding,
+    pub drift: Vec<String>,
+    pub problem: Option<Failure>,
+}
+
+impl Done {
+    pub(super) fn new(entry: &Certificate, record: CertificateRecord) -> Done {
+        Done {
+            entry: entry.clone(),
+            record,
+            live: None,
+            staged: None,
+            finding: Finding::nothing(),
+            drift: Vec::new(),
+            problem: None,
+        }
+    }
+
+    fn panicked(entry: &Certificate, ledger: &Ledger, error: &tokio::task::JoinError) -> Done {
+        let mut done = Done::new(entry, ledger.certificates.get(&entry.name).cloned().unwrap_or_default());
+        done.finding.verdict = Verdict::Failed(panicked(error));
+        done
+    }
+
+    /// The change on its way to the servers, if there is one.
+    fn change(&self) -> Option<Change> {
+        Some(Change {
+            entry: self.entry.clone(),
+            id: self.finding.id.clone(),
+            new: self.staged.clone()?,
+            old: self.live.clone().filter(|live| !certificate::is_placeholder(&live.bundle)),
+            stage: Stage::Staged,
+            error: None,
+        })
+    }
+
+    /// Writes into the ledger what was found; what goes live and is served is noted when it has happened.
+    fn remember(&self, ledger: &mut Ledger, now: Timestamp) {
+        let record = ledger.certificates.entry(self.entry.name.clone()).or_default();
+        record.provider = self.entry.provider.clone();
+        if let Some(live) = &self.live {
+            record.live = Some(live::live_of(live));
+            record.hashes = live.hashes.clone();
+        }
+        record.valid = self.finding.valid.or(record.valid);
+        record.successor = self.finding.successor.clone();
+        record.unfit.extend(self.finding.unfit.iter().cloned());
+        while record.unfit.len() > MAX_UNFIT {
+            record.unfit.pop_first();
+        }
+        match self.failure() {
+            Some(failure) => {
+                record.failures += 1;
+                record.last_error = Some(failure.clone());
+            }
+            None => self.remember_success(record, now),
+        }
+    }
+
+    fn remember_success(&self, record: &mut CertificateRecord, now: Timestamp) {
+        let finding = &self.finding;
+        record.failures = 0;
+        record.last_error = None;
+        record.last_checked = Some(now);
+        record.seen = finding.seen.clone();
+        record.key_file_hash = finding.key_file_hash.clone();
+        if record.wanted != gather::wanted_key(&self.entry) {
+            record.wanted = gather::wanted_key(&self.entry);
+            record.former_ids.clear();
+        }
+        if finding.fetched {
+            record.full_check = Some(now + SignedDuration::from_secs(FULL_CHECK.0 + i64::from(random(FULL_CHECK.1))));
+        }
+        match &finding.verdict {
+            Verdict::Install { bundle, .. } => record.fetched = Some(bundle.fingerprint()),
+            Verdict::Hold { bundle, why, until } => {
+                record.fetched = Some(bundle.fingerprint());
+                record.held = Some(why.clone());
+                record.held_until = *until;
+            }
+            Verdict::Unchanged => {
+                record.fetched = self.live.as_ref().map(|live| live.bundle.fingerprint());
+                record.id = finding.id.clone().or(record.id.take());
+            }
+            Verdict::StillHeld | Verdict::Failed(_) => {}
+        }
+        if matches!(finding.verdict, Verdict::Install { .. } | Verdict::Unchanged) {
+            (record.held, record.held_until) = (None, None);
+        }
+    }
+
+    fn failure(&self) -> Option<&Failure> {
+        match &self.finding.verdict {
+            Verdict::Failed(failure) => Some(failure),
+            _ => self.problem.as_ref(),
+        }
+    }
+
+    /// What the pass reports of the entry, after the servers were told.
+    fn report(self, ledger: &mut Ledger, changes: &BTreeMap<String, Change>) -> CertificateReport {
+        let change = changes.get(&self.entry.name);
+        let record = ledger.certificates.entry(self.entry.name.clone()).or_default();
+        let previous_id = change.filter(|change| change.stage == Stage::Live).and_then(|change| adopt(record, change));
+        if let Some(error) = change.and_then(|change| change.error.clone()) {
+            record.failures += 1;
+            record.last_error = Some(error);
+        }
+        let (action, held) = self.action(record, change);
+        CertificateReport {
+            name: self.entry.name.clone(),
+            provider: self.entry.provider.clone(),
+            action,
+            id: record.id.clone().or(self.finding.id.clone()),
+            previous_id,
+            first: change.is_some_and(|change| change.old.is_none()),
+            live: record.live.clone(),
+            valid: record.valid,
+            error: record.last_error.clone(),
+            held,
+            successor: self.finding.successor,
+            near_misses: self.finding.near_misses,
+            drift: self.drift,
+            served: record.targets.values().flat_map(|told| told.served.iter().cloned()).collect(),
+            notes: self.finding.notes,
+        }
+    }
+
+    fn action(&self, record: &mut CertificateRecord, change: Option<&Change>) -> (Action, Option<String>) {
+        if record.last_error.is_some() {
+            return (Action::Failed, None);
+        }
+        match change.map(|change| change.stage) {
+            Some(Stage::Live) => (Action::Installed, None),
+            Some(Stage::RolledBack) => {
+                let rejection = change.and_then(|c| record.rejected.iter().find(|r| r.fingerprint == c.new.bundle.fingerprint()));
+                record.held = Some("a server rejected it; the previous one stays live".to_owned());
+                record.held_until = rejection.and_then(|rejection| rejection.next_try);
+                (Action::Held, record.held.clone())
+            }
+            Some(Stage::Staged) => {
+                let why = "it waits for the window of its targets".to_owned();
+                record.held = Some(why.clone());
+                // Looked at again in every pass: the generation is on disk already.
+                record.held_until = Some(Timestamp::MIN);
+                (Action::Held, Some(why))
+            }
+            None if record.held.is_some() => (Action::Held, record.held.clone()),
+            None => (Action::Unchanged, None),
+        }
+    }
+}
+
+/// Notes the id that is live now; the one before, when it was another.
+fn adopt(record: &mut CertificateRecord, change: &Change) -> Option<String> {
+    let new = change.id.clone()?;
+    let before = record.id.replace(new.clone()).filter(|before| *before != new)?;
+    record.former_ids.push(before.clone());
+    if record.former_ids.len() > MAX_FORMER_IDS {
+        record.former_ids.remove(0);
+    }
+    Some(before)
+}
+
+/// A random number below `bound`; 0 where the system has none to give.
+fn random(bound: u32) -> u32 {
+    getrandom::u32().map_or(0, |number| number % bound.max(1))
+}
