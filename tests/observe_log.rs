@@ -48,7 +48,8 @@ fn chatter() {
 
 #[test]
 fn others_cannot_be_turned_up() {
-    for (filter, verbose) in [(Some("trace"), 0), (None, 9), (Some("reqwest=trace,hyper_util=trace,certsyncdish=trace,trace"), 2)] {
+    for (filter, verbose) in [(Some("trace"), 0), (None, 9), (Some("reqwest=trace,hyper_util=trace,certsyncdish=trace,trace"), 2)]
+    {
         let text = logged(filter, verbose, false, chatter);
         assert!(text.contains("a trifle") && text.contains("of others, a warning"), "{text}");
         assert!(!text.contains("SECRET") && !text.contains("Uninited"), "{filter:?} {verbose}:\n{text}");

@@ -62,10 +62,22 @@ fn the_series_of_the_contract() {
     let second = |days_left: i64| (now() + days(days_left)).as_second();
     let wanted = [
         format!(r#"certsyncd_certificate_not_after_timestamp_seconds{{name="web",provider="scm",source="disk"}} {}"#, second(61)),
-        format!(r#"certsyncd_certificate_not_after_timestamp_seconds{{name="web",provider="scm",source="served"}} {}"#, second(61)),
-        format!(r#"certsyncd_certificate_not_after_timestamp_seconds{{name="web",provider="scm",source="provider"}} {}"#, second(61)),
-        format!(r#"certsyncd_certificate_not_after_timestamp_seconds{{name="wait",provider="scm",source="disk"}} {}"#, second(355)),
-        format!(r#"certsyncd_certificate_not_after_timestamp_seconds{{name="wait",provider="scm",source="provider"}} {}"#, second(720)),
+        format!(
+            r#"certsyncd_certificate_not_after_timestamp_seconds{{name="web",provider="scm",source="served"}} {}"#,
+            second(61)
+        ),
+        format!(
+            r#"certsyncd_certificate_not_after_timestamp_seconds{{name="web",provider="scm",source="provider"}} {}"#,
+            second(61)
+        ),
+        format!(
+            r#"certsyncd_certificate_not_after_timestamp_seconds{{name="wait",provider="scm",source="disk"}} {}"#,
+            second(355)
+        ),
+        format!(
+            r#"certsyncd_certificate_not_after_timestamp_seconds{{name="wait",provider="scm",source="provider"}} {}"#,
+            second(720)
+        ),
         r#"certsyncd_certificate_valid{name="api",provider="scm"} 2"#.to_owned(),
         r#"certsyncd_certificate_valid{name="old",provider="scm"} 0"#.to_owned(),
         format!(r#"certsyncd_certificate_last_success_timestamp_seconds{{name="web"}} {}"#, now().as_second() - 300),
@@ -100,7 +112,10 @@ fn the_last_success_is_that_of_a_good_pass() {
     };
     assert_eq!(line(&ledger), None, "the only pass failed");
     ledger.last_success = Some(now() - days(1));
-    assert_eq!(line(&ledger).unwrap(), format!("certsyncd_pass_last_success_timestamp_seconds {}", (now() - days(1)).as_second()));
+    assert_eq!(
+        line(&ledger).unwrap(),
+        format!("certsyncd_pass_last_success_timestamp_seconds {}", (now() - days(1)).as_second())
+    );
     ledger.last_pass.as_mut().unwrap().ok = true;
     let finished = ledger.last_pass.as_ref().unwrap().finished.as_second();
     assert_eq!(line(&ledger).unwrap(), format!("certsyncd_pass_last_success_timestamp_seconds {finished}"));
@@ -129,7 +144,8 @@ fn the_older_format_names_counters_as_their_samples() {
 /// With Debian's own parser where it is installed (`apt-get install prometheus`); `.ci/run` has it.
 #[test]
 fn promtool_accepts_the_older_format() {
-    let Ok(mut promtool) = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()
+    let Ok(mut promtool) =
+        Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()
     else {
         return;
     };
@@ -201,7 +217,8 @@ async fn the_four_pages() {
     let (_, metrics) = listener.get("/metrics").await;
     assert!(metrics.contains("content-type: text/plain; version=0.0.4"), "{metrics}");
     assert!(metrics.contains("certsyncd_certificate_valid{"), "{metrics}");
-    let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n\r\n";
+    let request =
+        "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n\r\n";
     let (_, metrics) = listener.ask(request).await;
     assert!(metrics.contains("content-type: application/openmetrics-text") && metrics.ends_with("# EOF\n"), "{metrics}");
     listener.clock.set(now() + days(1));

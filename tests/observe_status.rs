@@ -164,7 +164,7 @@ fn what_is_no_document_is_refused_with_words() {
     let newer = status::read(folder.path()).unwrap_err();
     assert!(newer.to_string().ends_with("was written by a newer version (format 2, known is 1)"), "{newer}");
     std::fs::File::create(&path).unwrap().set_len(status::MAX_BYTES + 1).unwrap();
-    assert!(matches!(status::read(folder.path()), Err(Error::TooLarge { .. })));
+    assert!(status::read(folder.path()).unwrap_err().kind() == "too_large");
 }
 
 #[test]
@@ -306,7 +306,10 @@ fn check_of_an_old_state_is_3_whatever_it_says() {
     let last = document.last_pass.unwrap();
     assert_eq!(check(&document, last + SignedDuration::from_secs(1800)).code, 0);
     let verdict = check(&document, last + SignedDuration::from_secs(1801));
-    assert_eq!((verdict.code, verdict.line.as_str()), (3, "CERTSYNCD UNKNOWN - last pass was 30 minutes ago, more than three intervals"));
+    assert_eq!(
+        (verdict.code, verdict.line.as_str()),
+        (3, "CERTSYNCD UNKNOWN - last pass was 30 minutes ago, more than three intervals")
+    );
     document.last_pass = None;
     assert_eq!(check(&document, now()).code, 3);
 }

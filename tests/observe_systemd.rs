@@ -13,7 +13,11 @@ fn datagrams(act: &str, watchdog: Option<Duration>) -> Vec<String> {
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["child", "--exact", "--ignored", "--nocapture"]).env("ACT", act).env("NOTIFY_SOCKET", &path).env_remove("WATCHDOG_PID");
+    child
+        .args(["child", "--exact", "--ignored", "--nocapture"])
+        .env("ACT", act)
+        .env("NOTIFY_SOCKET", &path)
+        .env_remove("WATCHDOG_PID");
     if let Some(interval) = watchdog {
         child.env("WATCHDOG_USEC", interval.as_micros().to_string());
     }
@@ -21,7 +25,8 @@ fn datagrams(act: &str, watchdog: Option<Duration>) -> Vec<String> {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     socket.set_nonblocking(true).unwrap();
     let mut buffer = [0; 4096];
-    std::iter::from_fn(|| socket.recv(&mut buffer).ok().map(|length| String::from_utf8_lossy(&buffer[..length]).into_owned())).collect()
+    std::iter::from_fn(|| socket.recv(&mut buffer).ok().map(|length| String::from_utf8_lossy(&buffer[..length]).into_owned()))
+        .collect()
 }
 
 #[test]

@@ -5,13 +5,13 @@
 //! A document that is missing, damaged or of a newer version is an [`Error`]; a reader then has nothing to show.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::atomic::{self, Access};
 use crate::config::{Settings, Wanted};
 use crate::ledger::{CertificateRecord, Ledger, Rejection, TargetRecord};
 use crate::report::{Fingerprint, Live, Served, SuccessorNote, Valid};
@@ -350,38 +350,25 @@ fn deliver(
 /// Why there is no document.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It is not there or may not be read.
-    #[error("failed to read `{path}`")]
-    Read {
+    /// No pass has ended yet.
+    #[error("`{}` is not there", path.display())]
+    Missing {
         /// Which.
         path: PathBuf,
-        /// Why.
-        source: std::io::Error,
     },
-    /// It could not be written.
-    #[error("failed to write `{path}`")]
-    Write {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    /// It cannot be read or written.
+    #[error(transparent)]
+    Disk(#[from] atomic::Error),
     /// It is no document of ours.
-    #[error("failed to understand `{path}`")]
+    #[error("failed to understand `{}`", path.display())]
     Parse {
         /// Which.
         path: PathBuf,
         /// Why.
         source: serde_json::Error,
     },
-    /// Larger than [`MAX_BYTES`].
-    #[error("`{path}` is larger than {MAX_BYTES} bytes")]
-    TooLarge {
-        /// Which.
-        path: PathBuf,
-    },
     /// Written by a newer version.
-    #[error("`{path}` was written by a newer version (format {found}, known is {VERSION})")]
+    #[error("`{}` was written by a newer version (format {found}, known is {VERSION})", path.display())]
     Newer {
         /// Which.
         path: PathBuf,
@@ -394,10 +381,9 @@ impl Error {
     /// A stable word for counters.
     pub fn kind(&self) -> &'static str {
         match self {
-            Error::Read { .. } => "read",
-            Error::Write { .. } => "write",
+            Error::Missing { .. } => "missing",
+            Error::Disk(error) => error.kind(),
             Error::Parse { .. } => "parse",
-            Error::TooLarge { .. } => "too_large",
             Error::Newer { .. } => "newer",
         }
     }
@@ -405,11 +391,10 @@ impl Error {
     /// What would mend it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-                Some("no pass has ended yet: `certsyncd sync`, or start the service".to_owned())
-            }
+            Error::Missing { .. } => Some("no pass has ended yet: `certsyncd sync`, or start the service".to_owned()),
+            Error::Disk(error) => error.hint(),
+            Error::Parse { .. } => Some("the next pass writes it anew".to_owned()),
             Error::Newer { .. } => Some("run the version of certsyncd that wrote it".to_owned()),
-            _ => None,
         }
     }
 }
@@ -417,21 +402,18 @@ impl Error {
 /// The document that the last pass left in the state directory.
 pub fn read(state_dir: &Path) -> Result<Document, Error> {
     let path = state_dir.join(FILE);
-    let failed = |source| Error::Read { path: path.clone(), source };
-    let mut text = Vec::new();
-    let file = std::fs::File::open(&path).map_err(failed)?;
-    file.take(MAX_BYTES + 1).read_to_end(&mut text).map_err(failed)?;
-    if text.len() as u64 > MAX_BYTES {
-        return Err(Error::TooLarge { path });
+    match atomic::read(&path, MAX_BYTES)? {
+        Some(text) => parse(&path, &text),
+        None => Err(Error::Missing { path }),
     }
-    parse(&path, &text)
 }
 
 /// Leaves the document for [`read`], by one rename, readable by all.
 pub fn write(state_dir: &Path, document: &Document) -> Result<(), Error> {
     let path = state_dir.join(FILE);
     let text = serde_json::to_vec(document).map_err(|source| Error::Parse { path: path.clone(), source })?;
-    super::textfile::replace(&path, &text).map_err(|source| Error::Write { path, source })
+    atomic::write(&path, &text, Access::mode(0o644))?;
+    Ok(())
 }
 
 fn parse(path: &Path, text: &[u8]) -> Result<Document, Error> {

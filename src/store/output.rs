@@ -93,4 +93,3 @@ fn access(output: &Output) -> Result<Access, atomic::Error> {
 fn is_missing(path: &Path) -> Result<bool, atomic::Error> {
     Ok(atomic::stat(path)?.is_none())
 }
-

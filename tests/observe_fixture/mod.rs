@@ -115,46 +115,64 @@ pub fn everything() -> (Settings, Ledger, BTreeSet<String>) {
         ledger.certificates.insert(name.to_owned(), record);
     };
     let web = Delivery { served: vec![served("127.0.0.1:443", "web.example.com", 1, 61)], ..delivered(1) };
-    put("web", CertificateRecord {
-        id: Some("scs-web-2".to_owned()),
-        live: Some(live(1, 304, 61, &["web.example.com", "www.example.com"])),
-        fetched: Some(leaf(1)),
-        targets: [("nginx".to_owned(), web), ("haproxy".to_owned(), delivered(1))].into(),
-        ..CertificateRecord::default()
-    });
-    put("api", CertificateRecord {
-        live: Some(live(2, 356, 9, &["api.example.com"])),
-        valid: Some(Valid::Expiring),
-        fetched: Some(leaf(2)),
-        targets: [("haproxy".to_owned(), delivered(2))].into(),
-        ..CertificateRecord::default()
-    });
-    put("old", CertificateRecord {
-        live: Some(live(3, 370, -5, &["old.example.com"])),
-        valid: Some(Valid::Expired),
-        ..CertificateRecord::default()
-    });
-    put("shop", CertificateRecord {
-        live: Some(live(4, 100, 265, &["shop.example.com"])),
-        last_error: Some(failure(
-            &["failed to export certificate `scs-shop`", "server said 400: `SCM.0010` this operation is not allowed"],
-            Some("the certificate must be issued before it can be exported"),
-        )),
-        ..CertificateRecord::default()
-    });
-    put("next", CertificateRecord {
-        live: Some(live(5, 100, 265, &["next.example.com"])),
-        held: Some("not valid before 2026-12-01".to_owned()),
-        ..CertificateRecord::default()
-    });
+    put(
+        "web",
+        CertificateRecord {
+            id: Some("scs-web-2".to_owned()),
+            live: Some(live(1, 304, 61, &["web.example.com", "www.example.com"])),
+            fetched: Some(leaf(1)),
+            targets: [("nginx".to_owned(), web), ("haproxy".to_owned(), delivered(1))].into(),
+            ..CertificateRecord::default()
+        },
+    );
+    put(
+        "api",
+        CertificateRecord {
+            live: Some(live(2, 356, 9, &["api.example.com"])),
+            valid: Some(Valid::Expiring),
+            fetched: Some(leaf(2)),
+            targets: [("haproxy".to_owned(), delivered(2))].into(),
+            ..CertificateRecord::default()
+        },
+    );
+    put(
+        "old",
+        CertificateRecord {
+            live: Some(live(3, 370, -5, &["old.example.com"])),
+            valid: Some(Valid::Expired),
+            ..CertificateRecord::default()
+        },
+    );
+    put(
+        "shop",
+        CertificateRecord {
+            live: Some(live(4, 100, 265, &["shop.example.com"])),
+            last_error: Some(failure(
+                &["failed to export certificate `scs-shop`", "server said 400: `SCM.0010` this operation is not allowed"],
+                Some("the certificate must be issued before it can be exported"),
+            )),
+            ..CertificateRecord::default()
+        },
+    );
+    put(
+        "next",
+        CertificateRecord {
+            live: Some(live(5, 100, 265, &["next.example.com"])),
+            held: Some("not valid before 2026-12-01".to_owned()),
+            ..CertificateRecord::default()
+        },
+    );
     let behind = Delivery { published: Some(leaf(9)), reloaded: Some(leaf(9)), ..Delivery::default() };
-    put("wait", CertificateRecord {
-        live: Some(live(6, 10, 355, &["wait.example.com"])),
-        fetched: Some(leaf(7)),
-        fetched_not_after: Some(now() + days(720)),
-        targets: [("nginx".to_owned(), behind)].into(),
-        ..CertificateRecord::default()
-    });
+    put(
+        "wait",
+        CertificateRecord {
+            live: Some(live(6, 10, 355, &["wait.example.com"])),
+            fetched: Some(leaf(7)),
+            fetched_not_after: Some(now() + days(720)),
+            targets: [("nginx".to_owned(), behind)].into(),
+            ..CertificateRecord::default()
+        },
+    );
     put("gone", CertificateRecord { live: Some(live(8, 10, 80, &["gone.example.com"])), ..CertificateRecord::default() });
     let waiting = TargetRecord { pending: Some("`nginx.service` is not running".to_owned()), ..TargetRecord::default() };
     ledger.targets.insert("nginx".to_owned(), waiting);
