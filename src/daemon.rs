@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -55,9 +55,9 @@ pub enum Error {
 pub async fn run(settings: Settings, clock: Clock, host: String) -> Result<(), Error> {
     let mut signals = Signals::listen().map_err(Error::Signals)?;
     let state_dir = settings.daemon.state_dir.clone();
-    let sync = Arc::new(Sync::new(Arc::new(settings), clock.clone(), host.clone())?);
+    let sync = Arc::new(Sync::new(Arc::new(settings), clock.clone(), host)?);
     let _life = lock::daemon(&state_dir).map_err(Error::AnotherDaemon)?;
-    let mut daemon = Daemon::start(sync, clock, host).await?;
+    let mut daemon = Daemon::start(sync, clock).await?;
     daemon.turn(&mut signals).await?;
     daemon.end().await;
     Ok(())
@@ -82,7 +82,6 @@ impl Signals {
 struct Daemon {
     sync: Arc<Sync>,
     clock: Clock,
-    host: String,
     board: Board,
     watchdog: Watchdog,
     schedule: Schedule,
@@ -90,7 +89,6 @@ struct Daemon {
     listener: Option<(CancellationToken, JoinHandle<()>)>,
     channels: watch::Sender<Arc<Settings>>,
     postman: JoinHandle<()>,
-    post: Arc<Notify>,
     /// Stops the pass between steps, and the postman.
     stop: CancellationToken,
     /// What stays wrong until somebody mends it: a refused configuration.
@@ -101,18 +99,17 @@ struct Daemon {
 type Pass = JoinHandle<Result<Report, sync::Error>>;
 
 impl Daemon {
-    async fn start(sync: Arc<Sync>, clock: Clock, host: String) -> Result<Daemon, Error> {
+    async fn start(sync: Arc<Sync>, clock: Clock) -> Result<Daemon, Error> {
         let settings = sync.settings().clone();
         let (schedule, ticks) = Schedule::start(&settings.daemon.schedule, &settings.daemon.timezone, settings.daemon.splay).await?;
         let board = Board::new(clock.clone());
         let watchdog = Watchdog::from_environment();
         let listener = listen(&settings, &board).await?;
         let stop = CancellationToken::new();
-        let post = Arc::new(Notify::new());
         let (channels, watched) = watch::channel(settings.clone());
-        let postman = tokio::spawn(carry_alerts(sync.store().clone(), clock.clone(), watched, post.clone(), stop.clone(), board.clone()));
+        let postman = tokio::spawn(carry_alerts(sync.outbox().clone(), clock.clone(), watched, stop.clone(), board.clone()));
         let mut daemon =
-            Daemon { sync, clock, host, board, watchdog, schedule, ticks, listener, channels, postman, post, stop, standing: Vec::new(), is_ready: false };
+            Daemon { sync, clock, board, watchdog, schedule, ticks, listener, channels, postman, stop, standing: Vec::new(), is_ready: false };
         daemon.allow_steps();
         daemon.show();
         if daemon.everything_is_live() {
@@ -180,12 +177,14 @@ impl Daemon {
         match &done {
             Ok(report) => {
                 self.board.counters().pass(report);
+                for told in self.sync.take_told() {
+                    self.board.counters().alert(told.event, &told.channel, told.result.name());
+                }
                 tell(report);
             }
             Err(error) => tracing::error!("failed to run a pass: {}", Failure::new("pass", error)),
         }
         self.show();
-        self.post.notify_one();
         if !self.is_ready && !self.stop.is_cancelled() {
             self.ready();
         }
@@ -258,7 +257,7 @@ impl Daemon {
         if settings.daemon.state_dir != old.daemon.state_dir {
             return Err(needs_restart(&settings.daemon.state_dir));
         }
-        Sync::new(Arc::new(settings), self.clock.clone(), self.host.clone()).map_err(|error| Failure::new("config", &error))
+        self.sync.again(Arc::new(settings)).map_err(|error| Failure::new("config", &error))
     }
 
     async fn take(&mut self, sync: Arc<Sync>) {
@@ -288,7 +287,7 @@ impl Daemon {
         if let Some(url) = self.sync.settings().alerts.heartbeat_url.clone() {
             tokio::spawn(async move {
                 if let Err(error) = alert::heartbeat(&url).await {
-                    tracing::warn!("failed to call the heartbeat: {}", Failure::new(error.kind(), &error));
+                    tracing::warn!("failed to call the heartbeat: {}", error.line());
                 }
             });
         }
@@ -304,7 +303,6 @@ impl Daemon {
     async fn end(mut self) {
         self.close_listener().await;
         self.schedule.stop().await;
-        self.post.notify_one();
         let _ = self.postman.await;
     }
 }
@@ -337,39 +335,16 @@ async fn listen(settings: &Settings, board: &Board) -> Result<Option<(Cancellati
 }
 
 /// Sends what the outbox holds, whenever something was put in or is due again.
-async fn carry_alerts(
-    store: Store,
-    clock: Clock,
-    settings: watch::Receiver<Arc<Settings>>,
-    post: Arc<Notify>,
-    stop: CancellationToken,
-    board: Board,
-) {
-    let outbox = match Outbox::open(store.root()) {
-        Ok(outbox) => outbox,
-        Err(error) => {
-            tracing::error!("alerts go to the journal only: {error}");
-            return;
-        }
-    };
+async fn carry_alerts(outbox: Outbox, clock: Clock, settings: watch::Receiver<Arc<Settings>>, stop: CancellationToken, board: Board) {
     while !stop.is_cancelled() {
         let channels = settings.borrow().alerts.channels.clone();
-        for outcome in outbox.deliver(&channels, &clock).await {
-            board.counters().alert(outcome.event, &outcome.channel, outcome.outcome.name());
+        for outcome in outbox.deliver(&channels, &clock, &stop).await {
+            board.counters().alert(outcome.event, &outcome.channel, outcome.result.name());
         }
-        let due = outbox.next_due().map(|due| due.duration_since(clock.now()).unsigned_abs().max(Duration::from_secs(1)));
         tokio::select! {
-            () = post.notified() => {}
-            () = sleep_or_forever(due) => {}
+            () = outbox.due(&clock) => {}
             () = stop.cancelled() => {}
         }
-    }
-}
-
-async fn sleep_or_forever(time: Option<Duration>) {
-    match time {
-        Some(time) => tokio::time::sleep(time).await,
-        None => std::future::pending().await,
     }
 }
 

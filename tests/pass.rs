@@ -80,7 +80,7 @@ async fn a_certificate_renewed_in_place_goes_live_and_is_told_once() {
     assert_ne!(first.certificates[0].live, second.certificates[0].live);
     assert_eq!(second.certificates[0].live.as_ref().unwrap().fingerprint.to_string(), renewed.sha256);
     world.pass(&sync).await;
-    assert_eq!(world.event_names(), ["expiring", "renewed", "resolved"]);
+    assert_eq!(world.event_names(), ["expiring", "resolved", "renewed"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,6 @@ use std::path::Path;
 use crate::alert::{self, Outbox};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::report::Failure;
 
 use super::{FAILED, OK, USAGE, host, print};
 
@@ -24,7 +23,7 @@ pub(super) async fn test(settings: &Settings, channel: Option<&str>) -> u8 {
         match alert::test(channel, &host(), &Clock::system()).await {
             Ok(answer) => print::out(format!("ok     {}: {answer}", channel.name)),
             Err(error) => {
-                print::out(format!("failed {}: {}", channel.name, Failure::new(error.kind(), &error)));
+                print::out(format!("failed {}: {}", channel.name, error.line()));
                 code = FAILED;
             }
         }
@@ -47,7 +46,7 @@ pub(super) fn history(state_dir: &Path, last: usize) -> u8 {
             sent.event.to_string(),
             sent.certificate.unwrap_or_default(),
             sent.channel,
-            sent.outcome,
+            sent.result.name().to_owned(),
         ]);
     }
     print::out(table.to_string());

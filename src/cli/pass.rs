@@ -7,7 +7,6 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::alert::Outbox;
 use crate::clock::Clock;
 use crate::daemon;
 use crate::ledger::Ledger;
@@ -90,12 +89,14 @@ fn write_status(sync: &Sync) {
 
 async fn send_alerts(sync: &Sync) {
     let channels = &sync.settings().alerts.channels;
-    let Ok(outbox) = Outbox::open(sync.store().root()) else { return };
-    let clock = Clock::system();
-    match tokio::time::timeout(ALERT_TIME, outbox.deliver(channels, &clock)).await {
-        Ok(_) => {}
-        Err(_) => tracing::warn!("alerts are still to be sent; the daemon or the next run goes on with them"),
-    }
+    let (clock, over) = (Clock::system(), CancellationToken::new());
+    let ring = over.clone();
+    let bell = tokio::spawn(async move {
+        tokio::time::sleep(ALERT_TIME).await;
+        ring.cancel();
+    });
+    sync.outbox().deliver(channels, &clock, &over).await;
+    bell.abort();
 }
 
 fn named(names: &[String]) -> Option<std::collections::BTreeSet<String>> {

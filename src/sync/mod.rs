@@ -15,9 +15,10 @@ pub mod successor;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::alert::{self, Outbox, Outcome};
 use crate::certificate::{self, Roots};
 use crate::clock::Clock;
 use crate::config::Settings;
@@ -39,6 +40,9 @@ pub struct Sync {
     clients: BTreeMap<String, Client>,
     store: Store,
     roots: Arc<Roots>,
+    outbox: Outbox,
+    /// What became of alerts while passes concluded, for the counters.
+    told: Mutex<Vec<Outcome>>,
     clock: Clock,
     host: String,
 }
@@ -84,6 +88,9 @@ pub enum Error {
     /// The state directory is not usable.
     #[error("failed to use the state directory")]
     Store(#[from] store::Error),
+    /// Alerts have nowhere to wait.
+    #[error("failed to open the outbox of alerts")]
+    Outbox(#[source] alert::Error),
     /// Another pass holds it.
     #[error("another pass holds the state directory")]
     Lock(#[source] store::lock::Error),
@@ -121,6 +128,16 @@ impl Sync {
     /// Builds clients, store and trust anchors; asks nobody.
     pub fn new(settings: Arc<Settings>, clock: Clock, host: String) -> Result<Sync, Error> {
         let store = Store::open(&settings.daemon.state_dir)?;
+        let outbox = Outbox::open(store.root()).map_err(Error::Outbox)?;
+        Sync::build(settings, store, outbox, clock, host)
+    }
+
+    /// The same host by other settings (of the same state directory).
+    pub fn again(&self, settings: Arc<Settings>) -> Result<Sync, Error> {
+        Sync::build(settings, self.store.clone(), self.outbox.clone(), self.clock.clone(), self.host.clone())
+    }
+
+    fn build(settings: Arc<Settings>, store: Store, outbox: Outbox, clock: Clock, host: String) -> Result<Sync, Error> {
         let mut clients = BTreeMap::new();
         for (name, provider) in &settings.providers {
             let client =
@@ -129,7 +146,7 @@ impl Sync {
         }
         let ca_files: Vec<_> = settings.providers.values().filter_map(|provider| provider.ca_file.clone()).collect();
         let roots = Arc::new(Roots::system(&ca_files).map_err(Error::Roots)?);
-        Ok(Sync { settings, clients, store, roots, clock, host })
+        Ok(Sync { settings, clients, store, roots, outbox, told: Mutex::default(), clock, host })
     }
 
     /// The configuration it was built from.
@@ -145,6 +162,16 @@ impl Sync {
     /// The store.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Where alerts wait.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// What became of alerts while passes concluded, since the last call.
+    pub fn take_told(&self) -> Vec<Outcome> {
+        std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     async fn lock(&self) -> Result<store::lock::Lock, Error> {

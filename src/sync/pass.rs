@@ -1,14 +1,14 @@
 //! The order of a pass.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::alert::{Outbox, rules};
+use crate::alert::rules;
 use crate::certificate::{self, Roots};
 use crate::config::{Certificate, Cloud, EventKind, Settings};
 use crate::ledger::{CertificateRecord, Ledger, PassRecord};
@@ -94,18 +94,20 @@ impl Sync {
             let record = ledger.providers.entry(name.clone()).or_default();
             (record.rejected_credential, record.next_try) = client.rejected().map_or((None, None), |(hash, at)| (Some(hash), Some(at)));
         }
-        let verdict = rules::judge(&ledger.alerts, &rules::Facts {
+        let facts = rules::Facts {
             report,
             records: &ledger.certificates,
             settings: &self.settings.alerts,
             host: &self.host,
             now: self.clock.now(),
-        });
-        // The outbox first: a crash between the two tells an alert twice (and the outbox knows its key), never not at all.
-        if let Err(error) = Outbox::open(self.store.root()).and_then(|outbox| outbox.put(&verdict.events, &self.settings.alerts.channels)) {
-            tracing::error!("failed to keep alerts: {error}");
-        } else {
-            ledger.alerts = verdict.raised;
+        };
+        // The outbox keeps its own memory of what was raised, written with the events in one step; the ledger's is the copy.
+        match self.outbox.note(&ledger.alerts, &facts) {
+            Ok(noted) => {
+                ledger.alerts = noted.verdict.raised;
+                self.told.lock().unwrap_or_else(PoisonError::into_inner).extend(noted.outcomes);
+            }
+            Err(error) => tracing::error!("failed to keep alerts: {}", error.line()),
         }
         ledger.save(self.store.root())?;
         Ok(())

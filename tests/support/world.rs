@@ -105,8 +105,7 @@ impl World {
     }
 
     pub async fn send(&self, sync: &Sync) {
-        let outbox = certsyncd::alert::Outbox::open(sync.store().root()).unwrap();
-        outbox.deliver(&sync.settings().alerts.channels, &self.clock).await;
+        sync.outbox().deliver(&sync.settings().alerts.channels, &self.clock, &self.stop).await;
     }
 
     /// Every alert so far.
