@@ -77,7 +77,8 @@ pub struct Options {
     pub control_port: Option<u16>,
     /// How far the clouds' clock is ahead of the machine's.
     pub skew: SignedDuration,
-    /// Whether the same request with the same signature may come twice.
+    /// Whether the same request with the same signature may come twice. Huawei's dates have whole seconds and its documents name no nonce, so
+    /// two clients (or the vendor's own SDK) may well send the same bytes; `false` holds a client to signing each try afresh.
     pub allow_replay: bool,
     /// How many requests are remembered, the last ones.
     pub keep_requests: usize,
@@ -221,7 +222,7 @@ impl Default for Options {
             ports: [0; 4],
             control_port: None,
             skew: SignedDuration::ZERO,
-            allow_replay: false,
+            allow_replay: true,
             keep_requests: 100_000,
             pki: None,
             on_request: None,

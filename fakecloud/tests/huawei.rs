@@ -79,13 +79,13 @@ fn every_way_to_sign_wrongly_is_refused_and_told() {
 }
 
 #[test]
-fn the_same_signature_is_taken_once_unless_allowed() {
+fn the_same_signature_is_taken_once_where_replay_is_refused() {
+    let strict = Fakecloud::try_start(Options { allow_replay: false, ..Options::default() }).unwrap();
+    let request = scm(&strict, "GET", "/v3/scm/certificates");
+    assert_eq!((request.send().status, request.send().status), (200, 401));
+    assert!(strict.rejections()[0].why.contains("used before"));
     let (cloud, _) = with_one();
     let request = scm(&cloud, "GET", "/v3/scm/certificates");
-    assert_eq!((request.send().status, request.send().status), (200, 401));
-    assert!(cloud.rejections()[0].why.contains("used before"));
-    let lenient = Fakecloud::try_start(Options { allow_replay: true, ..Options::default() }).unwrap();
-    let request = scm(&lenient, "GET", "/v3/scm/certificates");
     assert_eq!((request.send().status, request.send().status), (200, 200));
 }
 

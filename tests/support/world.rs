@@ -10,7 +10,7 @@ use certsyncd::clock::Clock;
 use certsyncd::config;
 use certsyncd::report::Report;
 use certsyncd::sync::{Scope, Sync};
-use fakecloud::{Fakecloud, Options};
+use fakecloud::Fakecloud;
 use fakecloud::pki::Pki;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +26,7 @@ impl World {
     pub async fn start() -> World {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
-        let world = World { cloud: Fakecloud::start_with(Options { allow_replay: true, ..Options::default() }).await, pki: Pki::new(), stop: CancellationToken::new(), clock: Clock::system(), folder };
+        let world = World { cloud: Fakecloud::start().await, pki: Pki::new(), stop: CancellationToken::new(), clock: Clock::system(), folder };
         world.write("root.pem", &world.pki.root_pem());
         // Every alert of the test, one line of JSON each.
         world.script("note", &format!("cat >> {0}; echo >> {0}", world.path("events").display()));
