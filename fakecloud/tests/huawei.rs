@@ -323,6 +323,10 @@ fn the_metadata_service_wants_its_token_first() {
     let list = Request::new(&cloud.huawei.endpoint(), "GET", "/v3/scm/certificates");
     let list = list.header("x-security-token", field("securitytoken")).signed(&field("access"), &field("secret"));
     assert_eq!(list.send().status, 200);
+    let short = token("60").text();
+    assert_eq!(key(&short).status, 200);
+    cloud.set_skew(minutes(2));
+    assert_eq!((key(&short).status, key(&first).status), (401, 200));
     cloud.huawei.expire_metadata_tokens();
     assert_eq!(key(&first).status, 401);
     cloud.huawei.set_metadata(MetadataMode::NoToken);
