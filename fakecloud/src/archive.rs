@@ -14,6 +14,7 @@ use crate::pki::Issued;
 
 /// Which files an archive holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Layout {
     /// The CSR was made by the cloud: folders per server kind, all names prefixed with `<id>_<domain>`.
     #[default]
@@ -24,10 +25,12 @@ pub enum Layout {
     OwnCsr,
     /// As the newer export names them: `server.crt` (leaf), `chain.crt`, `server.key`, no folders.
     Flat,
-    /// The leaf and its chain in one file each, the chain upside down with the root in it.
+    /// Names that say nothing: root and chain, then the key, then the leaf.
     Shuffled,
     /// These names and bytes, whatever they are.
     Custom(Vec<(String, Vec<u8>)>),
+    /// No entries at all: these bytes in place of the archive.
+    Raw(Vec<u8>),
 }
 
 /// How the files are packed.
@@ -48,10 +51,10 @@ impl Layout {
         *self == Layout::OwnCsr
     }
 
-    /// Names and contents, in the order of the archive; `key` is the private key's PEM.
-    pub fn entries(&self, id: &str, issued: &Issued, key: &str) -> Vec<(String, Vec<u8>)> {
-        let prefix = format!("{id}_{}", issued.names.first().map_or("", String::as_str).replace('*', "_"));
-        match self {
+    /// Names and contents, in the order of the archive; `key` is the private key's PEM. What has no content is not there.
+    pub fn entries(&self, id: &str, issued: &Issued, key: Option<&str>) -> Vec<(String, Vec<u8>)> {
+        let (prefix, key) = (prefix(id, issued), key.unwrap_or_default());
+        let mut entries = match self {
             Layout::SystemCsr => by_server(&format!("{prefix}_"), issued, key),
             Layout::OldPrefixless => by_server("", issued, key),
             Layout::OwnCsr => vec![(format!("{prefix}_server.pem"), text(&issued.full_pem))],
@@ -65,9 +68,17 @@ impl Layout {
                 ("2.pem".to_owned(), text(key)),
                 ("3.pem".to_owned(), text(&issued.leaf_pem)),
             ],
-            Layout::Custom(entries) => entries.clone(),
-        }
+            Layout::Custom(entries) => return entries.clone(),
+            Layout::Raw(_) => Vec::new(),
+        };
+        entries.retain(|(_, bytes)| !bytes.is_empty());
+        entries
     }
+}
+
+/// What stands before every name: `<id>_<domain>`, the domain's `*` as another character.
+pub(crate) fn prefix(id: &str, issued: &Issued) -> String {
+    format!("{id}_{}", issued.names.first().map_or("", String::as_str).replace('*', "_"))
 }
 
 /// An archive of these entries.

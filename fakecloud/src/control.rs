@@ -4,7 +4,7 @@
 //!
 //! | call | parameters |
 //! |---|---|
-//! | `POST /control/add` | `cloud=huawei\|cds`, `id`, `names=a,b`; `days` (90), `key` (p256), `status`, `valid` |
+//! | `POST /control/add` | `cloud=huawei\|cds`, `id`, `names=a,b`; `days` (90), `key` (p256), `status`, `valid`; `count`: so many, the ids counting up, sharing one certificate |
 //! | `POST /control/renew` | `id`; `new_id`, `days`, `key`: another certificate under another id, as these clouds renew |
 //! | `POST /control/reissue` | `id`; `days`, `key`: another certificate under the same id |
 //! | `POST /control/set` | `id`; `status` (Huawei) or `valid` (CDS) |
@@ -57,16 +57,25 @@ fn act(shared: &Shared, call: &Call) -> Result<Value, Wrong> {
     }
     let mut state = shared.lock();
     match (call.method.as_str(), operation) {
-        ("POST", "set") => set(&mut state, &asked),
+        ("POST", "set") => set(&mut state, asked.must("id")?, &asked),
         ("POST", "remove") => remove(&mut state, asked.must("id")?),
-        ("POST", "fault") => fault(&asked).map(|fault| state.faults.set(fault)).map(|()| json!({})),
-        ("POST", "clear") => Ok(done(state.faults.clear())),
+        ("POST", "fault") => {
+            state.faults.set(fault(&asked)?);
+            Ok(json!({}))
+        }
+        ("POST", "clear") => {
+            state.faults.clear();
+            Ok(json!({}))
+        }
         ("POST", "permission") => permission(&mut state, &asked),
         ("POST", "skew") => {
             state.clock = Clock::Ahead(SignedDuration::from_secs(asked.number("seconds")?.ok_or("no `seconds`")?));
             Ok(json!({"now": state.now().to_string()}))
         }
-        ("POST", "forget") => Ok(done(state.log.clear())),
+        ("POST", "forget") => {
+            state.log.clear();
+            Ok(json!({}))
+        }
         ("GET", "requests") => Ok(state.log.requests().iter().map(request).collect()),
         ("GET", "rejections") => {
             let rejections = state.log.rejections();
@@ -81,15 +90,7 @@ fn act(shared: &Shared, call: &Call) -> Result<Value, Wrong> {
 fn issue(shared: &Shared, operation: &str, asked: &Asked) -> Result<Value, Wrong> {
     let id = asked.must("id")?;
     if operation == "add" {
-        let issued = Arc::new(leaf(shared, asked, None)?);
-        let answer = told(id, &issued);
-        match asked.must("cloud")? {
-            "huawei" => shared.lock().huawei.put(id.to_owned(), HuaweiCertificate::new(issued)),
-            "cds" => shared.lock().cds.put(id.to_owned(), CdsCertificate::new(issued)),
-            other => return Err(format!("`cloud` cannot be `{other}`")),
-        }
-        set(&mut shared.lock(), asked)?;
-        return Ok(answer);
+        return add(shared, asked, id);
     }
     let old = find(&shared.lock(), id)?;
     let new_id = match (operation, asked.get("new_id")) {
@@ -107,8 +108,23 @@ fn issue(shared: &Shared, operation: &str, asked: &Asked) -> Result<Value, Wrong
     Ok(answer)
 }
 
-fn set(state: &mut State, asked: &Asked) -> Result<Value, Wrong> {
-    let id = asked.must("id")?;
+fn add(shared: &Shared, asked: &Asked, id: &str) -> Result<Value, Wrong> {
+    let issued = Arc::new(leaf(shared, asked, None)?);
+    let mut state = shared.lock();
+    let mut next = id.to_owned();
+    for _ in 0..asked.number("count")?.unwrap_or(1) {
+        match asked.must("cloud")? {
+            "huawei" => state.huawei.put(next.clone(), HuaweiCertificate::new(issued.clone())),
+            "cds" => state.cds.put(next.clone(), CdsCertificate::new(issued.clone())),
+            other => return Err(format!("`cloud` cannot be `{other}`")),
+        }
+        set(&mut state, &next, asked)?;
+        next = count_up(&next);
+    }
+    Ok(told(id, &issued))
+}
+
+fn set(state: &mut State, id: &str, asked: &Asked) -> Result<Value, Wrong> {
     match (find(state, id)?, asked.get("status"), asked.number("valid")?) {
         (Found::Huawei(certificate), Some(status), None) => state.huawei.put(id.to_owned(), certificate.status(status)),
         (Found::Cds(certificate), None, Some(valid)) => state.cds.put(id.to_owned(), certificate.valid(valid)),
@@ -134,8 +150,8 @@ fn permission(state: &mut State, asked: &Asked) -> Result<Value, Wrong> {
     Ok(json!({"withdrawn": state.huawei.withdrawn}))
 }
 
-/// `what` is a name of [`What::name`]; `ms` goes with `delay` and `drip`, `after` with `cut`, `code` `body` with `status`,
-/// `seconds` with `throttle`, `code` `message` with `error_in_200`, `to` with `redirect`.
+/// `what` is a name of [`What::name`]; `ms` goes with `delay` and `drip`, `after` with `cut`, `status` `body` with `status`,
+/// `status` `code` `message` with `error`, `code` `message` with `error_in_200`, `seconds` with `throttle`, `to` with `redirect`.
 fn fault(asked: &Asked) -> Result<Fault, Wrong> {
     let text = |name: &str, default: &str| asked.get(name).unwrap_or(default).to_owned();
     let milliseconds = || asked.number("ms").map(|ms| Duration::from_millis(ms.unwrap_or(1000)));
@@ -144,7 +160,10 @@ fn fault(asked: &Asked) -> Result<Fault, Wrong> {
         "drip" => What::Drip { interval: milliseconds()? },
         "hang" => What::Hang,
         "hang_after_headers" => What::HangAfterHeaders,
-        "status" => What::Status { code: asked.number("code")?.unwrap_or(503), headers: Vec::new(), body: text("body", "") },
+        "status" => What::status(asked.number("status")?.unwrap_or(503), text("body", "")),
+        "error" => {
+            What::error(asked.number("status")?.unwrap_or(500), text("code", "SCM.0038"), text("message", "Failed to decrypt."))
+        }
         "throttle" => What::Throttle { retry_after: asked.number("seconds")? },
         "cut" => What::Cut(asked.number("after")?.unwrap_or(0)),
         "half" => What::Half,
@@ -204,18 +223,21 @@ fn leaf(shared: &Shared, asked: &Asked, old: Option<&Issued>) -> Result<Issued, 
     Ok(shared.pki().issue(Leaf::new(names).days(asked.number("days")?.unwrap_or(90)).key(key)))
 }
 
-/// The number at the end of an id, one up, until it is free.
+/// Counted up until it is free.
 fn next_id(state: &State, id: &str) -> String {
+    let mut next = count_up(id);
+    while find(state, &next).is_ok() {
+        next = count_up(&next);
+    }
+    next
+}
+
+/// The number at the end of an id one up, as wide as before; an id without a number gets a 2.
+fn count_up(id: &str) -> String {
     let stem = id.trim_end_matches(|digit: char| digit.is_ascii_digit());
     let digits = &id[stem.len()..];
-    let mut number: u64 = digits.parse().unwrap_or(1);
-    loop {
-        number += 1;
-        let candidate = format!("{stem}{number:0width$}", width = digits.len());
-        if find(state, &candidate).is_err() {
-            return candidate;
-        }
-    }
+    let number = digits.parse::<u64>().unwrap_or(1).wrapping_add(1);
+    format!("{stem}{number:0width$}", width = digits.len())
 }
 
 fn certificates(state: &State) -> Value {
@@ -244,10 +266,6 @@ fn request(seen: &Seen) -> Value {
     })
 }
 
-fn done((): ()) -> Value {
-    json!({})
-}
-
 /// The parameters of a call.
 struct Asked(Vec<(String, String)>);
 
@@ -274,3 +292,16 @@ const KEYS: [(&str, Key); 6] = [
     ("p521", Key::P521),
     ("ed25519", Key::Ed25519),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::count_up;
+
+    #[test]
+    fn ids_count_up_in_their_width() {
+        assert_eq!(count_up("scs1554192131199"), "scs1554192131200");
+        assert_eq!(count_up("cds-api-9"), "cds-api-10");
+        assert_eq!(count_up("scs0009"), "scs0010");
+        assert_eq!(count_up("name"), "name2");
+    }
+}

@@ -54,6 +54,15 @@ pub enum What {
         /// Body; JSON if it starts with `{`, else text.
         body: String,
     },
+    /// The service's own error object under this status.
+    Error {
+        /// HTTP status.
+        status: u16,
+        /// The vendor's code.
+        code: String,
+        /// The vendor's words.
+        message: String,
+    },
     /// 429 in the service's own words.
     Throttle {
         /// `Retry-After`, in seconds.
@@ -145,6 +154,16 @@ impl Match {
 }
 
 impl What {
+    /// The service's own error object: `What::error(500, "SCM.0038", "…")`.
+    pub fn error(status: u16, code: impl Into<String>, message: impl Into<String>) -> What {
+        What::Error { status, code: code.into(), message: message.into() }
+    }
+
+    /// This status with a text: `What::status(502, "bad gateway")`.
+    pub fn status(code: u16, body: impl Into<String>) -> What {
+        What::Status { code, headers: Vec::new(), body: body.into() }
+    }
+
     /// One word, for [`crate::Seen::fault`].
     pub fn name(&self) -> &'static str {
         match self {
@@ -152,6 +171,7 @@ impl What {
             What::Hang => "hang",
             What::HangAfterHeaders => "hang_after_headers",
             What::Status { .. } => "status",
+            What::Error { .. } => "error",
             What::Throttle { .. } => "throttle",
             What::Cut(_) => "cut",
             What::Half => "half",

@@ -67,6 +67,9 @@ pub struct Fakecloud {
     control: Option<String>,
 }
 
+/// Called with each request, on the server's thread.
+pub type OnRequest = Box<dyn Fn(&Seen) + Send + Sync>;
+
 /// How to start; [`Options::default`] is what tests want.
 pub struct Options {
     /// Address of all listeners: 127.0.0.1.
@@ -85,7 +88,7 @@ pub struct Options {
     /// What the control endpoint issues with; `None`: a PKI of its own.
     pub pki: Option<Arc<pki::Pki>>,
     /// Called with each request; must not call back into the fake.
-    pub on_request: Option<Box<dyn Fn(&Seen) + Send + Sync>>,
+    pub on_request: Option<OnRequest>,
 }
 
 impl Fakecloud {

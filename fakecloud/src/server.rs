@@ -8,6 +8,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
@@ -83,7 +84,11 @@ fn run(doors: Vec<(Door, std::net::TcpListener)>, shared: Arc<Shared>) {
 async fn accept(door: Door, listener: TcpListener, shared: Arc<Shared>) {
     let mode = shared.mode();
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of files, most likely: those who hold them need the thread to let go.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
         if door == Door::Control || *mode.borrow() == Mode::Up {
             let _ = stream.set_nodelay(true);
             tokio::spawn(converse(door, stream, shared.clone(), mode.clone()));
@@ -146,7 +151,8 @@ async fn twist(service: Service, reply: Reply, what: Option<What>) -> Result<Res
         Some(What::EmptyBody) => fake(Reply { body: Vec::new().into(), ..reply }),
         Some(What::HtmlPage) => fake(Reply::new(200, "text/html; charset=utf-8", LOGIN_PAGE)),
         Some(What::Redirect(to)) => fake(Reply::new(302, "text/html", "").with_header("location", to)),
-        Some(What::ErrorIn200 { code, message }) => fake(Reply { status: 200, ..error(service, 200, &code, &message) }),
+        Some(What::Error { status, code, message }) => fake(error(service, status, &code, &message)),
+        Some(What::ErrorIn200 { code, message }) => fake(error(service, 200, &code, &message)),
         Some(What::Throttle { retry_after }) => {
             let reply = throttled(service);
             fake(match retry_after {

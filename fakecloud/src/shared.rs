@@ -12,13 +12,10 @@ use crate::seen::{Log, Outcome, Seen, Service};
 use crate::wire::{Call, Refusal, Reply, Route, Twist};
 use crate::{cds, huawei};
 
-/// Called with each request as it is recorded.
-pub(crate) type Hook = Box<dyn Fn(&Seen) + Send + Sync>;
-
 /// Shared by the server's thread and the test's.
 pub(crate) struct Shared {
     state: Mutex<State>,
-    hook: Option<Hook>,
+    hook: Option<crate::OnRequest>,
     mode: watch::Sender<Mode>,
     pki: OnceLock<Arc<Pki>>,
 }
@@ -53,7 +50,7 @@ pub(crate) enum Clock {
 }
 
 impl Shared {
-    pub(crate) fn new(state: State, hook: Option<Hook>, pki: Option<Arc<Pki>>) -> Arc<Shared> {
+    pub(crate) fn new(state: State, hook: Option<crate::OnRequest>, pki: Option<Arc<Pki>>) -> Arc<Shared> {
         let pki = pki.map_or_else(OnceLock::new, OnceLock::from);
         Arc::new(Shared { state: Mutex::new(state), hook, mode: watch::Sender::new(Mode::Up), pki })
     }

@@ -28,6 +28,8 @@ fn answers_are_replaced_or_spoilt() {
     assert_eq!(export_with(&cloud, What::Throttle { retry_after: None }).header("retry-after"), None);
     let answer = export_with(&cloud, What::ErrorIn200 { code: "SCM.0007".into(), message: "Failed.".into() });
     assert_eq!((answer.status, answer.code().as_str()), (200, "SCM.0007"));
+    let answer = export_with(&cloud, What::error(500, "SCM.0038", "Failed."));
+    assert_eq!((answer.status, answer.code().as_str()), (500, "SCM.0038"));
     let answer = export_with(&cloud, What::HtmlPage);
     assert!(answer.status == 200 && answer.text().starts_with("<!DOCTYPE html>"));
     let answer = export_with(&cloud, What::EmptyBody);
@@ -170,6 +172,8 @@ fn the_control_endpoint_does_what_hands_do() {
     assert!(call("GET", "rejections").json()[0]["why"].as_str().unwrap().contains("scm:cert:list"));
     post("forget");
     assert_eq!(cloud.total(), 0);
+    post("add?cloud=cds&id=many-001&names=a.example.com&count=1000");
+    assert_eq!(cloud.cds.ids().last().unwrap(), "many-1000");
     post("down");
     assert!(cds(&cloud, "DescribeCACertificates", &[]).try_send().is_err());
     post("up");
@@ -196,7 +200,7 @@ fn the_binary_serves_until_it_is_told_to_end() {
     let (sender, lines) = mpsc::channel();
     let stdout = BufReader::new(child.stdout.take().unwrap());
     std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-    let mut next = |start: &str| -> String {
+    let next = |start: &str| -> String {
         let bound = Duration::from_secs(20);
         std::iter::from_fn(|| lines.recv_timeout(bound).ok())
             .find(|line| line.starts_with(start))

@@ -158,6 +158,9 @@ fn export_without_key_without_entire_and_with_parameters() {
     assert!(own.get("entire_certificate").is_none());
     cloud.huawei.add("nokey00000000000", HuaweiCertificate::new(issued()).key(CloudKey::None));
     assert_eq!(export("nokey00000000000").send().json()["private_key"], Value::Null);
+    let file = format!("/v2/{}/scm/cert/nokey00000000000/cert_file", cloud.huawei.project_id());
+    let entries = unzip(&scm(&cloud, "GET", &file).send().body);
+    assert!(entries.len() > 5 && entries.iter().all(|(name, _)| !name.ends_with(".key")), "{entries:?}");
     let (ak, sk) = (cloud.huawei.access_key(), cloud.huawei.secret_key());
     let with_body = Request::new(&cloud.huawei.endpoint(), "POST", &format!("/v3/scm/certificates/{ID}/export")).body("{}");
     assert_eq!(with_body.signed(&ak, &sk).send().code(), "SCM.0001");
@@ -247,6 +250,9 @@ fn archives_come_in_every_layout_and_packing() {
     assert!(names(&fetch(Layout::OldPrefixless, Format::Zip).1).contains(&"Nginx/server.crt".to_owned()));
     let (id, own) = fetch(Layout::OwnCsr, Format::Zip);
     assert_eq!(names(&own), [format!("{id}_www.example.com_server.pem")]);
+    let custom = vec![("../../etc/cron.d/x".to_owned(), Vec::new())];
+    assert_eq!(unzip(&fetch(Layout::Custom(custom.clone()), Format::Zip).1), custom);
+    assert_eq!(fetch(Layout::Raw(b"what".to_vec()), Format::Zip).1, b"what");
     for (format, mark) in [(Format::Rar4, &b"Rar!\x1a\x07\x00"[..]), (Format::Rar5, &b"Rar!\x1a\x07\x01\x00"[..])] {
         let (_, bytes) = fetch(Layout::OldPrefixless, format);
         assert!(bytes.starts_with(mark), "{format:?}");
@@ -317,6 +323,10 @@ fn the_metadata_service_wants_its_token_first() {
     let list = Request::new(&cloud.huawei.endpoint(), "GET", "/v3/scm/certificates");
     let list = list.header("x-security-token", field("securitytoken")).signed(&field("access"), &field("secret"));
     assert_eq!(list.send().status, 200);
+    let short = token("60").text();
+    assert_eq!(key(&short).status, 200);
+    cloud.set_skew(minutes(2));
+    assert_eq!((key(&short).status, key(&first).status), (401, 200));
     cloud.huawei.expire_metadata_tokens();
     assert_eq!(key(&first).status, 401);
     cloud.huawei.set_metadata(MetadataMode::NoToken);

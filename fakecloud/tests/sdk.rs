@@ -79,15 +79,16 @@ fn the_published_cds_algorithm_is_accepted_and_what_is_spoilt_is_not() {
     assert_eq!(cloud.rejections().len(), 4, "{:?}", cloud.rejections());
 }
 
-/// A Python that has the vendor's SDK: made once under `target/`, again when the requirements change.
+/// A Python that has the vendor's SDK: made once under `target/`, again when the requirements change or it is broken.
 fn python_with_sdk() -> PathBuf {
     let requirements = referee("requirements.txt");
     let text = std::fs::read_to_string(&requirements).unwrap();
     let version =
         text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("huawei-sdk-{version:016x}"));
-    let (python, ready) = (folder.join("bin/python"), folder.join("ready"));
-    if !ready.exists() {
+    let python = folder.join("bin/python");
+    let imported = Command::new(&python).args(["-c", "import huaweicloudsdkscm.v3"]).output();
+    if !imported.is_ok_and(|output| output.status.success()) {
         let _ = std::fs::remove_dir_all(&folder);
         must(
             Command::new("python3").args(["-m", "venv"]).arg(&folder),
@@ -95,7 +96,6 @@ fn python_with_sdk() -> PathBuf {
         );
         let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
         must(Command::new(&python).args(install).arg(&requirements), "install the vendor's SDK (is PyPI within reach?)");
-        std::fs::write(&ready, "").unwrap();
     }
     python
 }

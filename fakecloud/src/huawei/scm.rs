@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::sign::{self, Caller};
 use super::{Account, HuaweiCertificate};
-use crate::archive;
+use crate::archive::{self, Layout};
 use crate::pki::{Issued, Leaf, Pki};
 use crate::wire::{Call, Refusal, Reply, Route, Twist};
 
@@ -63,7 +63,7 @@ pub(crate) fn answer(account: &Account, call: &Call, route: &Route, twist: Twist
     let key = key(certificate, twist);
     match route.operation.as_str() {
         "export" => Reply::json(200, &exported(certificate, key)),
-        _ => download(id, certificate, key.as_deref().unwrap_or_default()),
+        _ => download(id, certificate, key.as_deref()),
     }
 }
 
@@ -268,14 +268,14 @@ fn exported(certificate: &HuaweiCertificate, key: Option<String>) -> Value {
     answer
 }
 
-fn download(id: &str, certificate: &HuaweiCertificate, key: &str) -> Reply {
-    let mut entries = certificate.layout.entries(id, &certificate.issued, key);
-    if key.is_empty() {
-        entries.retain(|(name, _)| !name.ends_with(".key") && name != "2.pem");
-    }
-    let name = certificate.issued.names.first().map_or("certificate", String::as_str).replace('*', "_");
-    Reply::new(200, "application/octet-stream", archive::pack(certificate.archive, &entries))
-        .with_header("content-disposition", format!("attachment; filename=\"{id}_{name}.rar\""))
+fn download(id: &str, certificate: &HuaweiCertificate, key: Option<&str>) -> Reply {
+    let issued = &certificate.issued;
+    let bytes = match &certificate.layout {
+        Layout::Raw(bytes) => bytes.clone(),
+        layout => archive::pack(certificate.archive, &layout.entries(id, issued, key)),
+    };
+    Reply::new(200, "application/octet-stream", bytes)
+        .with_header("content-disposition", format!("attachment; filename=\"{}.rar\"", archive::prefix(id, issued)))
 }
 
 fn key(certificate: &HuaweiCertificate, twist: Twist) -> Option<String> {

@@ -9,6 +9,7 @@ import requests
 from huaweicloudsdkcore.auth.credentials import BasicCredentials, GlobalCredentials
 from huaweicloudsdkcore.exceptions.exceptions import ServiceResponseException
 from huaweicloudsdkcore.http.http_config import HttpConfig
+from huaweicloudsdkcore.region.region import Region
 from huaweicloudsdkcore.sdk_request import SdkRequest
 from huaweicloudsdkcore.signer.signer import Signer
 from huaweicloudsdkscm.v3 import (ExportCertificateRequest, ListCertificatesRequest, ScmClient, ShowCertificateRequest)
@@ -21,7 +22,11 @@ def client(credentials):
     config = HttpConfig.get_default_config()
     config.retry_times = 0
     config.timeout = (5, 10)
-    return ScmClient.new_builder().with_http_config(config).with_credentials(credentials).with_endpoint(asked["endpoint"]).build()
+    builder = ScmClient.new_builder().with_http_config(config).with_credentials(credentials)
+    if credentials.domain_id:
+        return builder.with_endpoint(asked["endpoint"]).build()
+    # With a region, not with an endpoint, the SDK asks IAM for the domain id.
+    return builder.with_region(Region("cn-north-4", asked["endpoint"])).build()
 
 
 def call(name, action):
@@ -73,7 +78,6 @@ temporary = GlobalCredentials(asked["temporary"]["access_key"], asked["temporary
 temporary.with_security_token(asked["temporary"]["security_token"])
 call("temporary", lambda: client(temporary).list_certificates(ListCertificatesRequest(limit=10)))
 
-# Without a domain id the SDK asks IAM for it.
 found = GlobalCredentials(asked["access_key"], asked["secret_key"]).with_iam_endpoint(asked["iam_endpoint"])
 call("domain_id_from_iam", lambda: client(found).list_certificates(ListCertificatesRequest(limit=20)))
 answers["domain_id"] = found.domain_id
