@@ -25,6 +25,8 @@ use rustls::{ServerConfig, ServerConnection};
 
 fn main() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    // The tables say it all: no log lines between them.
+    let _ = tracing::subscriber::set_global_default(tracing::subscriber::NoSubscriber::new());
     let folder = tempfile::tempdir().expect("a temporary folder");
     let demo = Demo { cloud: Fakecloud::start_blocking(), pki: Pki::new(), folder: folder.path().to_owned() };
     demo.fill_the_accounts();
@@ -70,7 +72,8 @@ struct Demo {
 
 impl Demo {
     fn fill_the_accounts(&self) {
-        let huawei = |id: &str, name: &str, leaf: Leaf| self.cloud.huawei.add(id, HuaweiCertificate::new(self.pki.issue(leaf)).name(name));
+        let huawei =
+            |id: &str, name: &str, leaf: Leaf| self.cloud.huawei.add(id, HuaweiCertificate::new(self.pki.issue(leaf)).name(name));
         huawei("scs1700000000001", "www 2026", Leaf::new(["www.example.com", "example.com"]).key(Key::Rsa2048).days(35));
         huawei("scs1700000000002", "shop", Leaf::new(["shop.example.com"]).key(Key::P256).days(75));
         let cds = |id: &str, name: &str, leaf: Leaf| self.cloud.cds.add(id, CdsCertificate::new(self.pki.issue(leaf)).name(name));
@@ -111,7 +114,10 @@ impl Demo {
                 "[deploy.web]\nkind = \"command\"\nreload = [\"touch\", \"{}\"]\nverify = [\"127.0.0.1:{port}\"]\nmin_gap = \"0s\"\n\n",
                 self.folder.join("reload").display()
             ),
-            format!("[[alerts.channel]]\nkind = \"command\"\ncommand = [\"tee\", \"-a\", \"{}\"]\n", self.folder.join("alerts").display()),
+            format!(
+                "[[alerts.channel]]\nkind = \"command\"\ncommand = [\"tee\", \"-a\", \"{}\"]\n",
+                self.folder.join("alerts").display()
+            ),
         ];
         let path = self.folder.join("config.toml");
         fs::write(&path, text.concat()).expect("the inventory");
@@ -148,10 +154,16 @@ impl Demo {
     fn show_alerts(&self) {
         let text = fs::read_to_string(self.folder.join("alerts")).unwrap_or_default();
         let _ = fs::remove_file(self.folder.join("alerts"));
-        let events: Vec<serde_json::Value> = serde_json::Deserializer::from_str(&text).into_iter().filter_map(Result::ok).collect();
+        let events: Vec<serde_json::Value> =
+            serde_json::Deserializer::from_str(&text).into_iter().filter_map(Result::ok).collect();
         println!("\nAlerts: {}", if events.is_empty() { "none" } else { "" });
         for event in events {
-            println!("  {} ({}): {}", event["event"].as_str().unwrap_or("?"), event["severity"].as_str().unwrap_or("?"), event["message"].as_str().unwrap_or("?"));
+            println!(
+                "  {} ({}): {}",
+                event["event"].as_str().unwrap_or("?"),
+                event["severity"].as_str().unwrap_or("?"),
+                event["message"].as_str().unwrap_or("?")
+            );
         }
     }
 
@@ -202,7 +214,8 @@ struct Certificates(Vec<(&'static str, Arc<CertifiedKey>)>);
 impl Certificates {
     fn read(folder: &Path) -> Certificates {
         let one = |(entry, name)| Some((name, Arc::new(pair(&folder.join("state/live").join(entry).join("combined.pem"))?)));
-        let names = [("www", "www.example.com"), ("shop", "shop.example.com"), ("api", "api.example.com"), ("mail", "mail.example.com")];
+        let names =
+            [("www", "www.example.com"), ("shop", "shop.example.com"), ("api", "api.example.com"), ("mail", "mail.example.com")];
         Certificates(names.into_iter().filter_map(one).collect())
     }
 }

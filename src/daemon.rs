@@ -101,15 +101,28 @@ type Pass = JoinHandle<Result<Report, sync::Error>>;
 impl Daemon {
     async fn start(sync: Arc<Sync>, clock: Clock) -> Result<Daemon, Error> {
         let settings = sync.settings().clone();
-        let (schedule, ticks) = Schedule::start(&settings.daemon.schedule, &settings.daemon.timezone, settings.daemon.splay).await?;
+        let (schedule, ticks) =
+            Schedule::start(&settings.daemon.schedule, &settings.daemon.timezone, settings.daemon.splay).await?;
         let board = Board::new(clock.clone());
         let watchdog = Watchdog::from_environment();
         let listener = listen(&settings, &board).await?;
         let stop = CancellationToken::new();
         let (channels, watched) = watch::channel(settings.clone());
         let postman = tokio::spawn(carry_alerts(sync.outbox().clone(), clock.clone(), watched, stop.clone(), board.clone()));
-        let mut daemon =
-            Daemon { sync, clock, board, watchdog, schedule, ticks, listener, channels, postman, stop, standing: Vec::new(), is_ready: false };
+        let mut daemon = Daemon {
+            sync,
+            clock,
+            board,
+            watchdog,
+            schedule,
+            ticks,
+            listener,
+            channels,
+            postman,
+            stop,
+            standing: Vec::new(),
+            is_ready: false,
+        };
         daemon.allow_steps();
         daemon.show();
         if daemon.everything_is_live() {
@@ -243,9 +256,13 @@ impl Daemon {
                 tracing::info!("read the configuration again");
             }
             Err(failure) => {
-                tracing::error!(event = EventKind::ConfigRefused.name(), "the new configuration is refused and the old one goes on: {failure}");
+                tracing::error!(
+                    event = EventKind::ConfigRefused.name(),
+                    "the new configuration is refused and the old one goes on: {failure}"
+                );
                 let message = format!("the new configuration was refused and the old one goes on: {failure}");
-                self.standing = vec![Incident { event: EventKind::ConfigRefused, provider: None, certificates: Vec::new(), message }];
+                self.standing =
+                    vec![Incident { event: EventKind::ConfigRefused, provider: None, certificates: Vec::new(), message }];
             }
         }
         self.ready();
@@ -335,7 +352,13 @@ async fn listen(settings: &Settings, board: &Board) -> Result<Option<(Cancellati
 }
 
 /// Sends what the outbox holds, whenever something was put in or is due again.
-async fn carry_alerts(outbox: Outbox, clock: Clock, settings: watch::Receiver<Arc<Settings>>, stop: CancellationToken, board: Board) {
+async fn carry_alerts(
+    outbox: Outbox,
+    clock: Clock,
+    settings: watch::Receiver<Arc<Settings>>,
+    stop: CancellationToken,
+    board: Board,
+) {
     while !stop.is_cancelled() {
         let channels = settings.borrow().alerts.channels.clone();
         for outcome in outbox.deliver(&channels, &clock, &stop).await {
@@ -356,7 +379,9 @@ fn tell(report: &Report) {
             tracing::debug!(certificate = name, "{name}: {note}");
         }
         match (certificate.action, &certificate.error) {
-            (_, Some(error)) => tracing::warn!(certificate = name, provider = certificate.provider, "failed to sync `{name}`: {error}"),
+            (_, Some(error)) => {
+                tracing::warn!(certificate = name, provider = certificate.provider, "failed to sync `{name}`: {error}")
+            }
             (Action::Installed, None) => {
                 let live = certificate.live.as_ref();
                 let (shown, end) = live.map(|live| (live.fingerprint.short(), live.not_after.to_string())).unwrap_or_default();

@@ -146,7 +146,11 @@ async fn every_kind_of_server_shows_its_leaf() {
         let folder = tempfile::TempDir::new().unwrap();
         let authority = folder.path().join("ca.pem");
         std::fs::write(&authority, &pki.root).unwrap();
-        let more = if more.contains("verify") { format!("{more} ssl_client_certificate {};", authority.display()) } else { more.to_owned() };
+        let more = if more.contains("verify") {
+            format!("{more} ssl_client_certificate {};", authority.display())
+        } else {
+            more.to_owned()
+        };
         let served = shown_by(&pair, &format!("127.0.0.1:{port}"), &more, &loopback(port)).await;
         assert_eq!(served.fingerprint, Some(pair.fingerprint), "{key:?} {more} {served:?}");
     }

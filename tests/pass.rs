@@ -23,7 +23,10 @@ async fn all_kinds_of_sources_are_installed_and_the_second_pass_is_silent() {
     let own = world.pki.issue(Leaf::new(["own.example.com"]).key(Key::P384));
     world.write("own.key", &own.key_pem);
     world.cloud.huawei.add("scs0000000000003", HuaweiCertificate::new(own).layout(Layout::OwnCsr));
-    world.cloud.cds.add("cds-1", CdsCertificate::new(world.pki.issue(Leaf::new(["api.example.com"]).key(Key::Ed25519))).spelling(Spelling::Private));
+    world.cloud.cds.add(
+        "cds-1",
+        CdsCertificate::new(world.pki.issue(Leaf::new(["api.example.com"]).key(Key::Ed25519))).spelling(Spelling::Private),
+    );
     let config = format!(
         r#"
 [[certificate]]
@@ -62,7 +65,11 @@ id = "cds-1"
     let second = world.pass(&sync).await;
     assert!(second.certificates.iter().all(|c| c.action == Action::Unchanged), "{:?}", second.certificates);
     assert_eq!(world.files(), before, "a quiet pass writes nothing of the store");
-    assert_eq!(world.cloud.count("export") + world.cloud.count("download") + world.cloud.count("DescribeCACertificate"), 0, "and moves no key");
+    assert_eq!(
+        world.cloud.count("export") + world.cloud.count("download") + world.cloud.count("DescribeCACertificate"),
+        0,
+        "and moves no key"
+    );
     assert!(world.cloud.rejections().is_empty(), "{:?}", world.cloud.rejections());
     assert!(world.events().is_empty(), "{:?}", world.events());
 }
@@ -93,7 +100,11 @@ async fn a_renewal_under_another_id_is_adopted() {
     huawei(&world, "scs0000000000003", Leaf::new(["other.example.com"]).days(90));
     let report = world.pass(&sync).await;
     let www = &report.certificates[0];
-    assert_eq!((www.action, www.id.as_deref(), www.previous_id.as_deref()), (Action::Installed, Some("scs0000000000002"), Some("scs0000000000001")), "{www:?}");
+    assert_eq!(
+        (www.action, www.id.as_deref(), www.previous_id.as_deref()),
+        (Action::Installed, Some("scs0000000000002"), Some("scs0000000000001")),
+        "{www:?}"
+    );
     world.cloud.huawei.remove("scs0000000000001");
     let quiet = world.pass(&sync).await;
     assert_eq!(quiet.certificates[0].action, Action::Unchanged, "the old id may go: {:?}", quiet.certificates[0].error);
@@ -171,7 +182,16 @@ async fn a_failing_test_keeps_the_old_certificate_and_says_why() {
     let config = format!(
         "{}deploy = [\"web\"]\n[deploy.web]\nkind = \"command\"\ntest = [\"{}\"]\nreload = [\"true\"]\nmin_gap = \"0s\"\n",
         entry("www", "scm", "scs0000000000001"),
-        world.script("try", &format!("test ! -e {0} && cp {1} {0}; cmp -s {1} {0} || {{ echo the words of the server >&2; exit 1; }}", world.path("first").display(), live.display())).display()
+        world
+            .script(
+                "try",
+                &format!(
+                    "test ! -e {0} && cp {1} {0}; cmp -s {1} {0} || {{ echo the words of the server >&2; exit 1; }}",
+                    world.path("first").display(),
+                    live.display()
+                )
+            )
+            .display()
     );
     let sync = world.sync(&config);
     let first = world.pass(&sync).await;
@@ -224,7 +244,11 @@ async fn rollback_goes_back_and_sticks() {
     let back = sync.rollback("www", None, &world.stop).await.unwrap();
     assert_eq!(back.certificates[0].live, first);
     let quiet = world.pass(&sync).await;
-    assert_eq!((quiet.certificates[0].action, &quiet.certificates[0].live), (Action::Held, &first), "what was rolled back from is rejected");
+    assert_eq!(
+        (quiet.certificates[0].action, &quiet.certificates[0].live),
+        (Action::Held, &first),
+        "what was rolled back from is rejected"
+    );
     let forced = sync.pass(&scope(&["www"], true), &world.stop, &|_| ()).await.unwrap();
     assert_eq!(forced.certificates[0].live.as_ref().unwrap().fingerprint, second.unwrap().fingerprint);
 }

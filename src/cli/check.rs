@@ -50,7 +50,9 @@ async fn ask(settings: &Settings) -> u8 {
         let client = match Client::new(provider, Clock::system()) {
             Ok(client) => client,
             Err(error) => {
-                print::line(print::failure(&error.to_failure().context(format!("failed to prepare provider `{}`", provider.name))));
+                print::line(print::failure(
+                    &error.to_failure().context(format!("failed to prepare provider `{}`", provider.name)),
+                ));
                 code = FAILED;
                 continue;
             }

@@ -76,7 +76,9 @@ pub(super) async fn init(sync: &Sync, provider: &str) -> u8 {
         for entry in &sync.settings().certificates {
             names.insert(entry.name.clone(), 1);
         }
-        for row in certificates.iter().filter(|row| row.deployable && !used.contains_key(&(client.name().to_owned(), row.id.clone()))) {
+        for row in
+            certificates.iter().filter(|row| row.deployable && !used.contains_key(&(client.name().to_owned(), row.id.clone())))
+        {
             print::out(block(client.name(), row, &mut names));
         }
     }
@@ -169,7 +171,8 @@ fn block(provider: &str, row: &Listed, taken: &mut BTreeMap<String, u32>) -> Str
 /// A name as the inventory allows it: `*.example.com` becomes `wildcard.example.com`.
 fn entry_name(wish: &str) -> String {
     let plain = wish.replace("*.", "wildcard.");
-    let safe: String = plain.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '-' }).collect();
+    let safe: String =
+        plain.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '-' }).collect();
     let safe = safe.trim_start_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned();
     if safe.is_empty() { "certificate".to_owned() } else { safe }
 }
@@ -187,9 +190,12 @@ mod tests {
     #[test]
     fn names_of_entries_are_valid_and_never_twice() {
         let mut taken = BTreeMap::new();
-        for (wish, expected) in
-            [("www.example.com", "www.example.com"), ("www.example.com", "www.example.com-2"), ("*.example.com", "wildcard.example.com"), ("例", "certificate")]
-        {
+        for (wish, expected) in [
+            ("www.example.com", "www.example.com"),
+            ("www.example.com", "www.example.com-2"),
+            ("*.example.com", "wildcard.example.com"),
+            ("例", "certificate"),
+        ] {
             assert_eq!(free_name(&entry_name(wish), &mut taken), expected);
         }
     }

@@ -43,7 +43,14 @@ pub const BAD_CONFIG: u8 = 78;
 #[command(name = "certsyncd", version, propagate_version = true, max_term_width = 110)]
 pub struct Cli {
     /// The inventory
-    #[arg(long, short, global = true, env = "CERTSYNCD_CONFIG", default_value = "/etc/certsyncd/config.toml", value_name = "FILE")]
+    #[arg(
+        long,
+        short,
+        global = true,
+        env = "CERTSYNCD_CONFIG",
+        default_value = "/etc/certsyncd/config.toml",
+        value_name = "FILE"
+    )]
     pub config: PathBuf,
     /// Say more on stderr (-v: what is done, -vv: every step); `CERTSYNCD_LOG` takes a filter
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
@@ -205,10 +212,11 @@ fn with_settings(cli: &Cli) -> u8 {
 /// A command that a person runs says only what is wrong, unless more is asked for; the daemon tells what it does.
 fn start_log(verbose: u8, is_daemon: bool) -> Result<(), u8> {
     let filter = config::secret::variable("CERTSYNCD_LOG").or_else(|| (!is_daemon && verbose == 0).then(|| "warn".to_owned()));
-    let volume = log::Volume::new(filter.as_deref(), if is_daemon { verbose } else { verbose.saturating_sub(1) }).map_err(|error| {
-        print::error(&error);
-        USAGE
-    })?;
+    let volume =
+        log::Volume::new(filter.as_deref(), if is_daemon { verbose } else { verbose.saturating_sub(1) }).map_err(|error| {
+            print::error(&error);
+            USAGE
+        })?;
     log::init(volume);
     Ok(())
 }

@@ -150,7 +150,11 @@ fn people(report: &Report) -> String {
     if !report.targets.is_empty() {
         let mut table = print::table(&["target", "", ""]);
         for target in &report.targets {
-            table.add_row([target.name.clone(), target_word(target.action).to_owned(), target.pending.clone().unwrap_or_default()]);
+            table.add_row([
+                target.name.clone(),
+                target_word(target.action).to_owned(),
+                target.pending.clone().unwrap_or_default(),
+            ]);
         }
         text.push_str(&format!("\n\n{table}"));
     }
@@ -165,7 +169,10 @@ fn failures(report: &Report) -> Vec<String> {
         let error = certificate.error.clone()?;
         Some(error.context(format!("failed to sync `{}` from `{}`", certificate.name, certificate.provider)))
     });
-    let targets = report.targets.iter().filter_map(|target| Some(target.error.clone()?.context(format!("failed to deploy to `{}`", target.name))));
+    let targets = report
+        .targets
+        .iter()
+        .filter_map(|target| Some(target.error.clone()?.context(format!("failed to deploy to `{}`", target.name))));
     certificates.chain(targets).map(|failure| print::failure(&failure)).collect()
 }
 

@@ -62,7 +62,10 @@ pub(super) fn refused(refused: &Refused) {
 /// A table without lines, as wide as the terminal.
 pub(super) fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(head.iter().map(|h| h.to_uppercase()));
+    table
+        .load_style(NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(head.iter().map(|h| h.to_uppercase()));
     if let Some(width) = width() {
         table.set_width(width);
     }
@@ -71,5 +74,8 @@ pub(super) fn table(head: &[&str]) -> Table {
 
 /// The terminal's width, where stdout is one.
 pub(super) fn width() -> Option<u16> {
-    io::stdout().is_terminal().then(|| rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| size.ws_col).filter(|w| *w > 0)).flatten()
+    io::stdout()
+        .is_terminal()
+        .then(|| rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| size.ws_col).filter(|w| *w > 0))
+        .flatten()
 }

@@ -8,9 +8,9 @@ use crate::clock::Clock;
 use crate::config::{self, Settings};
 use crate::daemon;
 use crate::ledger::Ledger;
+use crate::observe::check;
 use crate::observe::status::{self, Document, Pace};
 use crate::observe::table::{self, Look};
-use crate::observe::check;
 use crate::store::Store;
 
 use super::{BAD_CONFIG, FAILED, OK, StatusArguments, print};
@@ -33,7 +33,11 @@ pub(super) fn run(config: &Path, arguments: &StatusArguments) -> u8 {
             if arguments.json {
                 print::json(&document);
             } else {
-                let look = Look { width: print::width().unwrap_or(WIDE), color: io::stdout().is_terminal(), zone: jiff::tz::TimeZone::system() };
+                let look = Look {
+                    width: print::width().unwrap_or(WIDE),
+                    color: io::stdout().is_terminal(),
+                    zone: jiff::tz::TimeZone::system(),
+                };
                 print::out(table::table(&document, &look, clock.now()));
             }
             OK

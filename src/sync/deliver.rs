@@ -54,6 +54,8 @@ pub(super) enum Stage {
     Live,
     /// Was live, and the one before is live again.
     RolledBack,
+    /// Did not even work with itself: it never went live.
+    TurnedAway,
 }
 
 /// Everything one delivery works on.
@@ -82,8 +84,6 @@ pub(super) struct Delivery<'a> {
 pub(super) struct Delivered {
     pub changes: BTreeMap<String, Change>,
     pub targets: Vec<TargetReport>,
-    /// What was seen last, per target.
-    pub served: BTreeMap<String, Vec<Served>>,
 }
 
 /// Why a target is to be told, or why not now.
@@ -94,7 +94,13 @@ enum Readiness {
 }
 
 impl<'a> Delivery<'a> {
-    pub fn new(settings: &'a Settings, store: &'a Store, clock: &'a Clock, ledger: &'a mut Ledger, stop: &'a CancellationToken) -> Self {
+    pub fn new(
+        settings: &'a Settings,
+        store: &'a Store,
+        clock: &'a Clock,
+        ledger: &'a mut Ledger,
+        stop: &'a CancellationToken,
+    ) -> Self {
         Delivery {
             settings,
             store,
@@ -115,8 +121,9 @@ impl<'a> Delivery<'a> {
     pub async fn run(mut self) -> Delivered {
         let targets = self.targets();
         self.look_before(&targets).await;
+        self.try_pairs(&targets).await;
         let ready: BTreeMap<String, Readiness> = targets.iter().map(|t| (t.name.clone(), self.readiness(t))).collect();
-        self.go_live(&ready).await;
+        self.go_live(&ready);
         for target in &targets {
             if self.stop.is_cancelled() {
                 break;
@@ -130,7 +137,7 @@ impl<'a> Delivery<'a> {
         }
         self.follow_rollbacks(&targets).await;
         self.remember_served(&targets);
-        Delivered { changes: self.changes, targets: self.reports.into_values().collect(), served: self.after }
+        Delivered { changes: self.changes, targets: self.reports.into_values().collect() }
     }
 
     /// Targets of the entries in scope, by name.
@@ -151,13 +158,17 @@ impl<'a> Delivery<'a> {
     /// Entries that a target serves and that have something on disk, with the names to look for.
     fn members(&self, target: &Target) -> Vec<(String, Vec<String>)> {
         let serving = self.entries.values().filter(|entry| entry.deploy.contains(&target.name));
-        serving.filter_map(|entry| self.target_live(&entry.name).map(|live| (entry.name.clone(), sni_names(&live.names, &entry.names)))).collect()
+        serving
+            .filter_map(|entry| {
+                self.target_live(&entry.name).map(|live| (entry.name.clone(), sni_names(&live.names, &entry.names)))
+            })
+            .collect()
     }
 
     /// What is to be served for an entry: the change on its way, unless it was rolled back, else what is live.
     fn target_live(&self, name: &str) -> Option<Live> {
         match self.changes.get(name) {
-            Some(change) if change.stage != Stage::RolledBack => Some(live::live_of(&change.new)),
+            Some(change) if matches!(change.stage, Stage::Staged | Stage::Live) => Some(live::live_of(&change.new)),
             Some(Change { old: Some(old), .. }) => Some(live::live_of(old)),
             _ => self.ledger.certificates.get(name).and_then(|record| record.live.clone()),
         }
@@ -198,7 +209,7 @@ impl<'a> Delivery<'a> {
 
     fn member_due(&self, target: &Target, name: &str, names: &[String]) -> Option<String> {
         let live = self.target_live(name)?;
-        if self.changes.contains_key(name) {
+        if self.changes.get(name).is_some_and(|change| matches!(change.stage, Stage::Staged | Stage::Live)) {
             return Some(format!("`{name}` changed"));
         }
         let told = self.ledger.certificates.get(name).and_then(|record| record.targets.get(&target.name));
@@ -227,8 +238,36 @@ impl<'a> Delivery<'a> {
         })
     }
 
-    async fn go_live(&mut self, ready: &BTreeMap<String, Readiness>) {
-        let names: Vec<String> = self.changes.keys().cloned().collect();
+    /// Every new pair is tried before it goes live, as far as its targets allow that; what fails stays out.
+    async fn try_pairs(&mut self, targets: &[Target]) {
+        for target in targets {
+            let names: Vec<String> =
+                self.changes.values().filter(|c| c.entry.deploy.contains(&target.name)).map(|c| c.entry.name.clone()).collect();
+            for name in names {
+                let Some(combined) = self.changes.get(&name).map(|change| change.new.path.join("combined.pem")) else { continue };
+                if let Err(failure) = deploy::stage(target, &combined).await {
+                    self.turn_away(
+                        &name,
+                        failure.context(format!("`{}` would not take the new certificate of `{name}`", target.name)),
+                    );
+                }
+            }
+        }
+    }
+
+    /// A change that must not go live: remembered as rejected, and told as this certificate's failure.
+    fn turn_away(&mut self, name: &str, failure: Failure) {
+        let now = self.clock.now();
+        let Some(change) = self.changes.get_mut(name) else { return };
+        change.stage = Stage::TurnedAway;
+        let record = self.ledger.certificates.entry(name.to_owned()).or_default();
+        reject(&mut record.rejected, change.new.bundle.fingerprint(), change.id.clone(), failure.to_string(), now);
+        change.error = Some(failure);
+    }
+
+    fn go_live(&mut self, ready: &BTreeMap<String, Readiness>) {
+        let names: Vec<String> =
+            self.changes.iter().filter(|(_, change)| change.stage == Stage::Staged).map(|(name, _)| name.clone()).collect();
         for name in names {
             let Some(entry) = self.entries.get(name.as_str()).copied() else { continue };
             let waits = !entry.deploy.is_empty()
@@ -292,7 +331,8 @@ impl<'a> Delivery<'a> {
 
     /// Entries of a target that went live in this pass.
     fn changed(&self, target: &Target) -> Vec<String> {
-        let live = self.changes.iter().filter(|(_, change)| change.stage == Stage::Live && change.entry.deploy.contains(&target.name));
+        let live =
+            self.changes.iter().filter(|(_, change)| change.stage == Stage::Live && change.entry.deploy.contains(&target.name));
         live.map(|(name, _)| name.clone()).collect()
     }
 
@@ -300,7 +340,9 @@ impl<'a> Delivery<'a> {
     async fn not_running(&self, target: &Target) -> Option<String> {
         let unit = target.unit.as_deref()?;
         match deploy::state(target).await {
-            UnitState::Inactive | UnitState::Failed => Some(format!("`{unit}` is not running; it reads the new files when it starts")),
+            UnitState::Inactive | UnitState::Failed => {
+                Some(format!("`{unit}` is not running; it reads the new files when it starts"))
+            }
             UnitState::Activating => Some(format!("`{unit}` is starting; it reads the new files itself")),
             UnitState::Active | UnitState::Unknown => None,
         }
@@ -309,14 +351,17 @@ impl<'a> Delivery<'a> {
     /// Nothing listened on any of the target's addresses, before as now.
     fn nothing_listened(&self, target: &Target) -> bool {
         let before = self.before.get(&target.name);
-        !target.verify.is_empty() && before.is_some_and(|seen| !seen.is_empty() && seen.iter().all(|s| s.fingerprint.is_none() && refused(s)))
+        !target.verify.is_empty()
+            && before.is_some_and(|seen| !seen.is_empty() && seen.iter().all(|s| s.fingerprint.is_none() && refused(s)))
     }
 
     async fn wait_for_gap(&mut self, target: &Target) {
         let now = self.clock.now();
         let last = self.ledger.targets.get(&target.name).and_then(|record| record.last_reload);
         let gap = SignedDuration::try_from(target.min_gap).unwrap_or(SignedDuration::ZERO);
-        if let Some(left) = last.filter(|last| *last <= now).map(|last| (last + gap).duration_since(now)).filter(|left| left.is_positive()) {
+        if let Some(left) =
+            last.filter(|last| *last <= now).map(|last| (last + gap).duration_since(now)).filter(|left| left.is_positive())
+        {
             tracing::info!(target = target.name, "waits {}s before the next reload of `{}`", left.as_secs(), target.name);
             tokio::select! {
                 () = tokio::time::sleep(left.unsigned_abs()) => {}
@@ -330,7 +375,12 @@ impl<'a> Delivery<'a> {
     /// haproxy's Runtime API; `None`: not possible for every certificate, so the files must be read again.
     async fn update_in_place(&mut self, target: &Target) -> Option<TargetAction> {
         let TargetKind::Haproxy { socket: Some(socket) } = &target.kind else { return None };
-        let due: Vec<String> = self.members(target).into_iter().filter(|(name, names)| self.member_due(target, name, names).is_some()).map(|(name, _)| name).collect();
+        let due: Vec<String> = self
+            .members(target)
+            .into_iter()
+            .filter(|(name, names)| self.member_due(target, name, names).is_some())
+            .map(|(name, _)| name)
+            .collect();
         if due.is_empty() {
             return None;
         }
@@ -381,11 +431,22 @@ impl<'a> Delivery<'a> {
     ///
     /// `Err`: the target is done with, rolled back. `Ok(None)`: the culprits are out, the rest is live and passed the step.
     /// `Ok(Some(report))`: it fails with the old ones too; the new files are live again.
-    async fn blame(&mut self, target: &Target, changed: &[String], failure: Failure, step: Step) -> Result<Option<TargetReport>, TargetReport> {
+    async fn blame(
+        &mut self,
+        target: &Target,
+        changed: &[String],
+        failure: Failure,
+        step: Step,
+    ) -> Result<Option<TargetReport>, TargetReport> {
         let movable: Vec<String> = changed.iter().filter(|name| self.may_go_back(name)).cloned().collect();
         if movable.is_empty() {
-            let remark = if changed.is_empty() { "nothing new was put live" } else { "there is nothing good to put back, so the new files stay" };
-            let report = self.failed(target, failure.context(format!("`{}` failed at {}; {remark}", target.name, step.word())), changed);
+            let remark = if changed.is_empty() {
+                "nothing new was put live"
+            } else {
+                "there is nothing good to put back, so the new files stay"
+            };
+            let report =
+                self.failed(target, failure.context(format!("`{}` failed at {}; {remark}", target.name, step.word())), changed);
             return Ok(Some(report));
         }
         for name in &movable {
@@ -405,8 +466,14 @@ impl<'a> Delivery<'a> {
             return Ok(Some(self.failed(target, failure, changed)));
         }
         let culprits = self.culprits(target, &movable, step).await;
-        let report = self.rejected(target, &culprits, failure.context(format!("`{}` failed at {}", target.name, step.word()))).await;
-        if culprits.len() == movable.len() && changed.len() == movable.len() { Err(report) } else { self.reports.insert(target.name.clone(), report); Ok(None) }
+        let report =
+            self.rejected(target, &culprits, failure.context(format!("`{}` failed at {}", target.name, step.word()))).await;
+        if culprits.len() == movable.len() && changed.len() == movable.len() {
+            Err(report)
+        } else {
+            self.reports.insert(target.name.clone(), report);
+            Ok(None)
+        }
     }
 
     /// Puts the certificates live one by one; those with which `step` fails are the culprits and stay out.
@@ -426,7 +493,11 @@ impl<'a> Delivery<'a> {
         if step == Step::Reload && !culprits.is_empty() {
             // The last reload may have been a failing one: the server must read what is live now.
             if let Err(error) = deploy::reload(target).await {
-                tracing::error!(target = target.name, "failed to reload after the rejected certificates were taken out: {}", error);
+                tracing::error!(
+                    target = target.name,
+                    "failed to reload after the rejected certificates were taken out: {}",
+                    error
+                );
             }
         }
         culprits
@@ -450,7 +521,10 @@ impl<'a> Delivery<'a> {
             let seen = deploy::wait_served(&expected, live.fingerprint, target.timeout).await;
             self.keep_seen(target, &seen);
             let bad: Vec<Served> = seen.iter().filter(|s| s.fingerprint != Some(live.fingerprint)).cloned().collect();
-            let any_right = self.after.get(&target.name).is_some_and(|all| all.iter().any(|s| names.contains(&s.name) && s.fingerprint == Some(live.fingerprint)));
+            let any_right = self
+                .after
+                .get(&target.name)
+                .is_some_and(|all| all.iter().any(|s| names.contains(&s.name) && s.fingerprint == Some(live.fingerprint)));
             self.note_reloaded(target, name, &live, any_right && bad.is_empty());
             if !bad.is_empty() {
                 wrong.insert(name.clone(), bad);
@@ -475,8 +549,11 @@ impl<'a> Delivery<'a> {
             let now = self.before.get(&target.name).into_iter().flatten();
             let then = told.into_iter().flat_map(|told| &told.served);
             let address = address.to_string();
-            now.filter(|s| s.address == address && s.name == *name).any(|s| s.fingerprint.is_some() && (s.fingerprint == old || s.fingerprint == live))
-                || then.filter(|s| s.address == address && s.name == *name).any(|s| s.fingerprint.is_some() && (s.fingerprint == old || s.fingerprint == live))
+            now.filter(|s| s.address == address && s.name == *name)
+                .any(|s| s.fingerprint.is_some() && (s.fingerprint == old || s.fingerprint == live))
+                || then
+                    .filter(|s| s.address == address && s.name == *name)
+                    .any(|s| s.fingerprint.is_some() && (s.fingerprint == old || s.fingerprint == live))
         };
         let all: Vec<(VerifyAddress, String)> = pairs.collect();
         let known: Vec<_> = all.iter().filter(|pair| showed(pair)).cloned().collect();
@@ -534,7 +611,11 @@ impl<'a> Delivery<'a> {
     /// Wrong certificates are served: those with a refuge go back, with every target of theirs.
     async fn put_back(&mut self, target: &Target, wrong: BTreeMap<String, Vec<Served>>, changed: &[String]) -> TargetReport {
         let failure = not_served(target, &wrong);
-        let back: Vec<String> = wrong.keys().filter(|name| changed.contains(name) && self.showed_old(target, name) && self.may_go_back(name)).cloned().collect();
+        let back: Vec<String> = wrong
+            .keys()
+            .filter(|name| changed.contains(name) && self.showed_old(target, name) && self.may_go_back(name))
+            .cloned()
+            .collect();
         if back.is_empty() {
             return self.failed(target, failure, &wrong.keys().cloned().collect::<Vec<_>>());
         }
@@ -550,7 +631,11 @@ impl<'a> Delivery<'a> {
         match reloaded {
             None => report,
             Some(failure) => {
-                let error = report.error.clone().map(|e| Failure { causes: [e.causes, vec!["the reload with the previous certificate failed too".into()], failure.causes].concat(), ..e });
+                let error = report.error.clone().map(|e| Failure {
+                    causes: [e.causes, vec!["the reload with the previous certificate failed too".into()], failure.causes]
+                        .concat(),
+                    ..e
+                });
                 TargetReport { action: TargetAction::Failed, error, ..report }
             }
         }
@@ -587,7 +672,9 @@ impl<'a> Delivery<'a> {
         let mut failure = failure;
         failure.causes.push(format!("put back the previous certificate of {}", quoted(culprits)));
         failure.causes.extend(shown);
-        failure.hint.get_or_insert_with(|| "see what the server says of the new certificate, then run `certsyncd sync --force NAME`".to_owned());
+        failure.hint.get_or_insert_with(|| {
+            "see what the server says of the new certificate, then run `certsyncd sync --force NAME`".to_owned()
+        });
         let record = self.ledger.targets.entry(target.name.clone()).or_default();
         record.settings = target.fingerprint();
         record.last_error = Some(failure.clone());
@@ -601,7 +688,12 @@ impl<'a> Delivery<'a> {
         for target in targets {
             let stale = self.members(target).into_iter().any(|(name, _)| {
                 let rolled_back = self.changes.get(&name).is_some_and(|change| change.stage == Stage::RolledBack);
-                let told = self.ledger.certificates.get(&name).and_then(|record| record.targets.get(&target.name)).and_then(|told| told.reloaded);
+                let told = self
+                    .ledger
+                    .certificates
+                    .get(&name)
+                    .and_then(|record| record.targets.get(&target.name))
+                    .and_then(|told| told.reloaded);
                 rolled_back && told.is_some() && told != self.target_live(&name).map(|live| live.fingerprint)
             });
             if !stale {
@@ -629,9 +721,14 @@ impl<'a> Delivery<'a> {
             for (name, names) in self.members(target) {
                 let mine: Vec<Served> = seen.iter().filter(|s| names.contains(&s.name)).cloned().collect();
                 let live = self.target_live(&name).map(|live| live.fingerprint);
-                let told: &mut Told = self.ledger.certificates.entry(name).or_default().targets.entry(target.name.clone()).or_default();
+                let told: &mut Told =
+                    self.ledger.certificates.entry(name).or_default().targets.entry(target.name.clone()).or_default();
+                warn_once(target, told, &mine, live);
                 // What was right once stays the measure while the address is silent.
-                told.served = mine.into_iter().map(|new| keep_measure(told.served.iter().find(|old| same_pair(old, &new)), new, live)).collect();
+                told.served = mine
+                    .into_iter()
+                    .map(|new| keep_measure(told.served.iter().find(|old| same_pair(old, &new)), new, live))
+                    .collect();
             }
         }
         self.save();
@@ -648,7 +745,13 @@ async fn update_one(socket: &Path, target: &Target, name: &str, paths: &[PathBuf
             Err(error) => why.push(error.to_failure().to_string()),
         }
     }
-    tracing::info!(target = target.name, certificate = name, "reloads `{}` instead of updating in place: {}", target.name, why.join("; "));
+    tracing::info!(
+        target = target.name,
+        certificate = name,
+        "reloads `{}` instead of updating in place: {}",
+        target.name,
+        why.join("; ")
+    );
     false
 }
 
@@ -723,12 +826,38 @@ fn keep_measure(old: Option<&Served>, new: Served, live: Option<Fingerprint>) ->
     }
 }
 
+/// An address that never showed a certificate, while another one does, is told once.
+fn warn_once(target: &Target, told: &mut Told, seen: &[Served], live: Option<Fingerprint>) {
+    let right = |s: &Served| s.fingerprint.is_some() && s.fingerprint == live;
+    if !seen.iter().any(right) {
+        return;
+    }
+    for odd in seen.iter().filter(|s| !right(s) && s.fingerprint.is_some()) {
+        let pair = format!("{} {}", odd.address, odd.name);
+        let was_right = told.served.iter().any(|was| same_pair(was, odd) && right(was));
+        if !was_right && !told.never_matched.contains(&pair) {
+            tracing::warn!(target = target.name, "{}, which is not its live certificate; it is not waited for", describe(odd));
+            told.never_matched.push(pair);
+        }
+    }
+}
+
 fn quiet(target: &Target) -> TargetReport {
-    TargetReport { name: target.name.clone(), action: TargetAction::Unchanged, certificates: Vec::new(), error: None, pending: None }
+    TargetReport {
+        name: target.name.clone(),
+        action: TargetAction::Unchanged,
+        certificates: Vec::new(),
+        error: None,
+        pending: None,
+    }
 }
 
 fn not_served(target: &Target, wrong: &BTreeMap<String, Vec<Served>>) -> Failure {
-    let mut causes = vec![format!("`{}` does not serve the new certificate of {}", target.name, quoted(&wrong.keys().cloned().collect::<Vec<_>>()))];
+    let mut causes = vec![format!(
+        "`{}` does not serve the new certificate of {}",
+        target.name,
+        quoted(&wrong.keys().cloned().collect::<Vec<_>>())
+    )];
     causes.extend(wrong.values().flatten().take(4).map(describe));
     Failure { kind: "verify".to_owned(), causes, hint: None, transient: false }
 }

@@ -12,7 +12,7 @@ use crate::config::{Certificate, Successor, Trust, Wanted};
 use crate::ledger::CertificateRecord;
 use crate::provider::{Fetched, Listed, Payload};
 use crate::report::{Failure, SuccessorNote, Valid};
-use crate::store::{Installed, Store};
+use crate::store::Installed;
 
 use super::accounts::{Account, Holdings, failure, seen};
 use super::plan::{self, Decision, Facts, Policy};
@@ -61,7 +61,6 @@ pub(super) struct Case<'a> {
     pub record: &'a CertificateRecord,
     pub live: Option<&'a Installed>,
     pub account: &'a Account,
-    pub store: &'a Store,
     pub roots: &'a Roots,
     /// Fetch although nothing seems to have changed.
     pub force: bool,
@@ -217,7 +216,8 @@ fn read_bundle(payload: Payload, key_file: Option<&std::path::Path>) -> Result<B
         (Ok(bundle), _) => Ok(bundle),
         (Err(error), Some(path)) if matches!(error, certificate::Error::NoKey { .. }) => {
             pieces.push(read_key_file(path)?);
-            Bundle::assemble(&pieces).map_err(|error| refused(&error).context(format!("failed to use key file `{}`", path.display())))
+            Bundle::assemble(&pieces)
+                .map_err(|error| refused(&error).context(format!("failed to use key file `{}`", path.display())))
         }
         (Err(error), _) => Err(refused(&error)),
     }
@@ -230,10 +230,16 @@ fn unpack(bytes: &[u8]) -> Result<Vec<Piece>, Failure> {
 
 fn read_key_file(path: &std::path::Path) -> Result<Piece, Failure> {
     let hint = "the provider has no key for this certificate, so this file must hold it; let the user `certsyncd` read it";
-    let failed = |failure: Failure| failure.context(format!("failed to read key file `{}`", path.display())).hint(Some(hint.to_owned()));
+    let failed =
+        |failure: Failure| failure.context(format!("failed to read key file `{}`", path.display())).hint(Some(hint.to_owned()));
     match atomic::read(path, MAX_KEY_FILE) {
         Ok(Some(bytes)) => Ok(Piece { name: path.display().to_string(), bytes }),
-        Ok(None) => Err(failed(Failure { kind: "key_file".to_owned(), causes: vec!["there is no such file".to_owned()], hint: None, transient: false })),
+        Ok(None) => Err(failed(Failure {
+            kind: "key_file".to_owned(),
+            causes: vec!["there is no such file".to_owned()],
+            hint: None,
+            transient: false,
+        })),
         Err(error) => Err(failed(Failure::new("key_file", &error))),
     }
 }
@@ -276,8 +282,11 @@ async fn look_for_successor(case: &Case<'_>, id: Option<&str>, row: Option<&List
     let current = row.map(|row| case.account.as_row(row));
     let names = names_to_cover(case);
     let wish = Wish { current: current.as_ref(), current_id: id, names: &names };
-    let candidates: Vec<&Listed> =
-        successor::candidates(&rows, &wish).into_iter().filter_map(|row| listed(case.account, &row.id)).filter(|row| is_open(case, row)).collect();
+    let candidates: Vec<&Listed> = successor::candidates(&rows, &wish)
+        .into_iter()
+        .filter_map(|row| listed(case.account, &row.id))
+        .filter(|row| is_open(case, row))
+        .collect();
     if id.is_some() && (case.live.is_none() || case.entry.successor == Successor::Warn) {
         // Nothing live yet: the configured one comes first. A pinned one: only say that there is another.
         note_newer(case, &candidates, row, finding);
@@ -298,7 +307,8 @@ fn listed<'a>(account: &'a Account, id: &str) -> Option<&'a Listed> {
 
 /// Whether a candidate was neither found unfit as it is listed now, nor rejected by a server for the time being.
 fn is_open(case: &Case<'_>, row: &Listed) -> bool {
-    let rejected = |r: &crate::ledger::Rejection| r.id.as_deref() == Some(row.id.as_str()) && r.next_try.is_none_or(|at| at > case.now);
+    let rejected =
+        |r: &crate::ledger::Rejection| r.id.as_deref() == Some(row.id.as_str()) && r.next_try.is_none_or(|at| at > case.now);
     let former = case.record.former_ids.contains(&row.id);
     case.insist || (!case.record.unfit.contains_key(&seen(row)) && !case.record.rejected.iter().any(rejected) && !former)
 }

@@ -25,7 +25,9 @@ pub(super) enum Placed {
 /// Makes `installed` live.
 pub(super) fn place(store: &Store, entry: &Certificate, installed: &Installed) -> Placed {
     if let Err(error) = store.publish(&entry.name, &installed.generation) {
-        return Placed::Failed(Failure::new(error.kind(), &error).hint(error.hint()).context(format!("failed to publish `{}`", entry.name)));
+        return Placed::Failed(
+            Failure::new(error.kind(), &error).hint(error.hint()).context(format!("failed to publish `{}`", entry.name)),
+        );
     }
     let mut outputs = BTreeMap::new();
     let mut failed = None;
@@ -41,12 +43,19 @@ pub(super) fn place(store: &Store, entry: &Certificate, installed: &Installed) -
 }
 
 /// Puts the copies of what is live right, where someone changed or removed them; one sentence for each that was not right.
-pub(super) fn tend_outputs(store: &Store, entry: &Certificate, bundle: &Bundle, known: &BTreeMap<String, String>) -> (Vec<String>, Option<Failure>) {
+pub(super) fn tend_outputs(
+    store: &Store,
+    entry: &Certificate,
+    bundle: &Bundle,
+    known: &BTreeMap<String, String>,
+) -> (Vec<String>, Option<Failure>) {
     let mut drift = Vec::new();
     let mut failed = None;
     for output in &entry.outputs {
         match write(store, output, bundle) {
-            Ok((_, OutputChange::PutRight)) => drift.push(format!("mode or owner of output `{}` was changed and is right again", output.path.display())),
+            Ok((_, OutputChange::PutRight)) => {
+                drift.push(format!("mode or owner of output `{}` was changed and is right again", output.path.display()))
+            }
             Ok((_, OutputChange::Written { .. })) if known.contains_key(&output.path.display().to_string()) => {
                 drift.push(format!("output `{}` was changed or removed and is right again", output.path.display()));
             }
@@ -64,13 +73,19 @@ fn write(store: &Store, output: &Output, bundle: &Bundle) -> Result<(String, Out
         && holds_already(&output.path, password, bundle)
     {
         // A PKCS#12 file is salted: equal content never has equal bytes.
-        let bytes = atomic::read(&output.path, MAX_OUTPUT).map_err(|error| Failure::new("output", &error).context(context()))?.unwrap_or_default();
-        let change = store.write_output(output, &bytes).map_err(|error| Failure::new(error.kind(), &error).hint(error.hint()).context(context()))?;
+        let bytes = atomic::read(&output.path, MAX_OUTPUT)
+            .map_err(|error| Failure::new("output", &error).context(context()))?
+            .unwrap_or_default();
+        let change = store
+            .write_output(output, &bytes)
+            .map_err(|error| Failure::new(error.kind(), &error).hint(error.hint()).context(context()))?;
         return Ok((hash(&bytes), change));
     }
     let bytes = certificate::encode(bundle, output.format, password.as_ref())
         .map_err(|error| Failure::new(error.kind(), &error).hint(error.hint()).context(context()))?;
-    let change = store.write_output(output, &bytes).map_err(|error| Failure::new(error.kind(), &error).hint(error.hint()).context(context()))?;
+    let change = store
+        .write_output(output, &bytes)
+        .map_err(|error| Failure::new(error.kind(), &error).hint(error.hint()).context(context()))?;
     Ok((hash(&bytes), change))
 }
 
@@ -93,7 +108,12 @@ fn hash(bytes: &[u8]) -> String {
 }
 
 /// Notes in the ledger what is live now.
-pub(super) fn note_live(record: &mut CertificateRecord, installed: &Installed, outputs: BTreeMap<String, String>, now: Timestamp) {
+pub(super) fn note_live(
+    record: &mut CertificateRecord,
+    installed: &Installed,
+    outputs: BTreeMap<String, String>,
+    now: Timestamp,
+) {
     record.live = Some(live_of(installed));
     record.hashes = installed.hashes.clone();
     record.outputs = outputs;

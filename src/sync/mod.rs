@@ -140,8 +140,8 @@ impl Sync {
     fn build(settings: Arc<Settings>, store: Store, outbox: Outbox, clock: Clock, host: String) -> Result<Sync, Error> {
         let mut clients = BTreeMap::new();
         for (name, provider) in &settings.providers {
-            let client =
-                Client::new(provider, clock.clone()).map_err(|source| Error::Provider { name: name.clone(), source: Box::new(source) })?;
+            let client = Client::new(provider, clock.clone())
+                .map_err(|source| Error::Provider { name: name.clone(), source: Box::new(source) })?;
             clients.insert(name.clone(), client);
         }
         let ca_files: Vec<_> = settings.providers.values().filter_map(|provider| provider.ca_file.clone()).collect();

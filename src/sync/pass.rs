@@ -31,7 +31,12 @@ const MAX_FORMER_IDS: usize = 10;
 
 impl Sync {
     /// One pass over the entries of `scope`.
-    pub async fn pass(&self, scope: &Scope, stop: &CancellationToken, progress: &(dyn Fn(Progress) + Send + Sync_)) -> Result<Report, Error> {
+    pub async fn pass(
+        &self,
+        scope: &Scope,
+        stop: &CancellationToken,
+        progress: &(dyn Fn(Progress) + Send + Sync_),
+    ) -> Result<Report, Error> {
         self.check_names(scope)?;
         let _lock = self.lock().await?;
         let started = self.clock.now();
@@ -92,7 +97,8 @@ impl Sync {
         }
         for (name, client) in &self.clients {
             let record = ledger.providers.entry(name.clone()).or_default();
-            (record.rejected_credential, record.next_try) = client.rejected().map_or((None, None), |(hash, at)| (Some(hash), Some(at)));
+            (record.rejected_credential, record.next_try) =
+                client.rejected().map_or((None, None), |(hash, at)| (Some(hash), Some(at)));
         }
         let facts = rules::Facts {
             report,
@@ -116,12 +122,15 @@ impl Sync {
     /// Hands remembered rejections of credentials back to the clients.
     fn recall(&self, ledger: &Ledger) {
         for (name, client) in &self.clients {
-            client.set_rejected(ledger.providers.get(name).and_then(|record| record.rejected_credential.clone().zip(record.next_try)));
+            client.set_rejected(
+                ledger.providers.get(name).and_then(|record| record.rejected_credential.clone().zip(record.next_try)),
+            );
         }
     }
 
     pub(super) async fn context(&self, scope: &Scope, stop: &CancellationToken) -> Context {
-        let entries: Vec<Certificate> = self.settings.certificates.iter().filter(|entry| scope.covers(&entry.name)).cloned().collect();
+        let entries: Vec<Certificate> =
+            self.settings.certificates.iter().filter(|entry| scope.covers(&entry.name)).cloned().collect();
         let mut opening = JoinSet::new();
         for (name, client) in &self.clients {
             if entries.iter().any(|entry| entry.provider == *name) && !stop.is_cancelled() {
@@ -161,7 +170,13 @@ impl Sync {
     }
 
     /// Looks at every entry, so many at once; one that panics is its own failure.
-    async fn look(&self, context: &Arc<Context>, ledger: &Ledger, stop: &CancellationToken, progress: &(dyn Fn(Progress) + Send + Sync_)) -> Vec<Done> {
+    async fn look(
+        &self,
+        context: &Arc<Context>,
+        ledger: &Ledger,
+        stop: &CancellationToken,
+        progress: &(dyn Fn(Progress) + Send + Sync_),
+    ) -> Vec<Done> {
         let room = Arc::new(Semaphore::new(self.settings.daemon.concurrency.max(1)));
         let mut tasks = JoinSet::new();
         let mut names = BTreeMap::new();
@@ -257,7 +272,6 @@ impl Context {
                     record: &done.record,
                     live: done.live.as_ref(),
                     account,
-                    store: &self.store,
                     roots: &self.roots,
                     force: self.force,
                     insist: self.insist,
@@ -338,7 +352,11 @@ fn placeholder(store: &Store, entry: &Certificate, now: Timestamp) -> Result<Ins
     let bundle = certificate::self_signed(&names, now).map_err(|error| Failure::new(error.kind(), &error))?;
     let installed = store.write(&entry.name, &bundle).map_err(|error| Failure::new(error.kind(), &error).hint(error.hint()))?;
     store.publish(&entry.name, &installed.generation).map_err(|error| Failure::new(error.kind(), &error).hint(error.hint()))?;
-    tracing::warn!(certificate = entry.name, "made a self-signed placeholder live for `{}`: no browser will trust it", entry.name);
+    tracing::warn!(
+        certificate = entry.name,
+        "made a self-signed placeholder live for `{}`: no browser will trust it",
+        entry.name
+    );
     Ok(installed)
 }
 
@@ -496,6 +514,7 @@ impl Done {
                 record.held_until = rejection.and_then(|rejection| rejection.next_try);
                 (Action::Held, record.held.clone())
             }
+            Some(Stage::TurnedAway) => (Action::Failed, None),
             Some(Stage::Staged) => {
                 let why = "it waits for the window of its targets".to_owned();
                 record.held = Some(why.clone());

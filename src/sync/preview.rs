@@ -66,7 +66,8 @@ impl Sync {
             certificates.push(preview);
         }
         let wanted = |target: &&Target| context.entries.iter().any(|entry| entry.deploy.contains(&target.name));
-        let targets = self.settings.targets.values().filter(wanted).map(|t| self.preview_target(t, &context, &ledger, &changing)).collect();
+        let targets =
+            self.settings.targets.values().filter(wanted).map(|t| self.preview_target(t, &context, &ledger, &changing)).collect();
         Ok(Preview { version: 1, certificates, targets })
     }
 
@@ -83,7 +84,8 @@ impl Sync {
 
     fn preview_target(&self, target: &Target, context: &Context, ledger: &Ledger, changing: &[String]) -> TargetPreview {
         let members: Vec<_> = context.entries.iter().filter(|entry| entry.deploy.contains(&target.name)).collect();
-        let changed: Vec<String> = members.iter().filter(|e| changing.contains(&e.name)).map(|e| format!("`{}`", e.name)).collect();
+        let changed: Vec<String> =
+            members.iter().filter(|e| changing.contains(&e.name)).map(|e| format!("`{}`", e.name)).collect();
         let pending = ledger.targets.get(&target.name).and_then(|record| record.pending.clone());
         let untold = members.iter().find(|entry| {
             let record = ledger.certificates.get(&entry.name);
@@ -97,10 +99,13 @@ impl Sync {
             (_, _, _, true) => "forced".to_owned(),
             _ => return TargetPreview { name: target.name.clone(), action: "none", why: "nothing changed for it".to_owned() },
         };
-        let closed = target.window.as_ref().filter(|window| !window::is_open(window, &self.settings.daemon.timezone, context.now));
+        let closed =
+            target.window.as_ref().filter(|window| !window::is_open(window, &self.settings.daemon.timezone, context.now));
         let (action, why) = match (closed, &target.kind) {
             (Some(window), _) => ("wait", format!("{why}; its window is `{}`", window.text)),
-            (None, TargetKind::Haproxy { socket: Some(socket) }) => ("update", format!("{why}; in place over `{}`, else {}", socket.display(), steps(target))),
+            (None, TargetKind::Haproxy { socket: Some(socket) }) => {
+                ("update", format!("{why}; in place over `{}`, else {}", socket.display(), steps(target)))
+            }
             (None, _) => ("reload", format!("{why}; {}", steps(target))),
         };
         TargetPreview { name: target.name.clone(), action, why }
@@ -116,7 +121,13 @@ fn steps(target: &Target) -> String {
     format!("TLS self-check in memory, {test}reload `{}`", target.reload.join(" "))
 }
 
-fn describe(name: String, finding: Finding, before: Option<String>, live: Option<Fingerprint>, held: Option<String>) -> CertificatePreview {
+fn describe(
+    name: String,
+    finding: Finding,
+    before: Option<String>,
+    live: Option<Fingerprint>,
+    held: Option<String>,
+) -> CertificatePreview {
     let adopted = before.filter(|before| Some(before) != finding.id.as_ref());
     let (action, why, fingerprint) = match finding.verdict {
         Verdict::Install { bundle, why } => match adopted {

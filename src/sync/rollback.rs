@@ -17,7 +17,12 @@ impl Sync {
     /// not installed again until the provider has another one, or `sync --force NAME`.
     pub async fn rollback(&self, name: &str, to: Option<&str>, stop: &CancellationToken) -> Result<Report, Error> {
         self.check_names(&Scope { names: Some([name.to_owned()].into()), ..Scope::default() })?;
-        let entry = self.settings.certificates.iter().find(|entry| entry.name == name).ok_or_else(|| Error::UnknownName(name.to_owned()))?;
+        let entry = self
+            .settings
+            .certificates
+            .iter()
+            .find(|entry| entry.name == name)
+            .ok_or_else(|| Error::UnknownName(name.to_owned()))?;
         let _lock = self.lock().await?;
         let started = self.clock.now();
         let mut ledger = Ledger::load(self.store.root())?.ledger;
@@ -49,10 +54,10 @@ impl Sync {
     fn earlier(&self, name: &str, live: Option<&Installed>, to: Option<&str>) -> Result<Installed, Error> {
         let generations = self.store.generations(name)?;
         let chosen = match (to, live) {
-            (Some(to), _) => generations.iter().find(|generation| *generation == to).ok_or_else(|| Error::NoGeneration {
-                name: name.to_owned(),
-                generation: to.to_owned(),
-            })?,
+            (Some(to), _) => generations
+                .iter()
+                .find(|generation| *generation == to)
+                .ok_or_else(|| Error::NoGeneration { name: name.to_owned(), generation: to.to_owned() })?,
             (None, Some(live)) => {
                 let before = generations.iter().rev().skip_while(|generation| **generation != live.generation).nth(1);
                 before.ok_or_else(|| Error::NoEarlier(name.to_owned()))?
@@ -68,7 +73,13 @@ impl Sync {
         let Some(live) = live.filter(|live| live.bundle.fingerprint() != earlier.bundle.fingerprint()) else { return };
         let fingerprint = live.bundle.fingerprint();
         record.rejected.retain(|rejection| rejection.fingerprint != fingerprint);
-        record.rejected.push(Rejection { fingerprint, id: record.id.clone(), why: "rolled back by hand".to_owned(), tries: 1, next_try: None });
+        record.rejected.push(Rejection {
+            fingerprint,
+            id: record.id.clone(),
+            why: "rolled back by hand".to_owned(),
+            tries: 1,
+            next_try: None,
+        });
         record.held = Some("rolled back by hand; another certificate or `sync --force NAME` ends this".to_owned());
         record.held_until = None;
     }

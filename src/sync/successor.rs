@@ -192,7 +192,12 @@ mod tests {
     #[test]
     fn one_listed_name_of_several_is_enough_to_be_asked() {
         let one = |id: &str, name: &str| Row { names_are_complete: false, ..row(id, &[name], "2027") };
-        let rows = vec![one("www", "www.example.com"), one("bare", "example.com"), one("star", "*.example.com"), one("other", "shop.example.org")];
+        let rows = vec![
+            one("www", "www.example.com"),
+            one("bare", "example.com"),
+            one("star", "*.example.com"),
+            one("other", "shop.example.org"),
+        ];
         let names = ["www.example.com".to_owned(), "example.com".to_owned()];
         let mut found = ids(&rows, &Wish { names: &names, ..Wish::default() });
         found.sort();
@@ -236,7 +241,11 @@ mod tests {
             (fetched(), measure(), None),
             (Fetched { missing_names: vec!["www.example.com".into()], ..fetched() }, measure(), Some("lacks `www.example.com`")),
             (Fetched { not_before: date("2026-11-23T00:00:00Z"), ..fetched() }, measure(), Some("not valid before")),
-            (Fetched { not_after: date("2026-11-21T00:00:00Z"), ..fetched() }, Measure { not_after: None, ..measure() }, Some("ended on")),
+            (
+                Fetched { not_after: date("2026-11-21T00:00:00Z"), ..fetched() },
+                Measure { not_after: None, ..measure() },
+                Some("ended on"),
+            ),
             (Fetched { not_after: date("2026-12-01T00:00:00Z"), ..fetched() }, measure(), Some("does not end later")),
             (Fetched { self_signed: true, ..fetched() }, measure(), Some("self-signed")),
             (Fetched { trusted: false, ..fetched() }, measure(), Some("trusted roots")),

@@ -26,7 +26,13 @@ impl World {
     pub async fn start() -> World {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
-        let world = World { cloud: Fakecloud::start().await, pki: Pki::new(), stop: CancellationToken::new(), clock: Clock::system(), folder };
+        let world = World {
+            cloud: Fakecloud::start().await,
+            pki: Pki::new(),
+            stop: CancellationToken::new(),
+            clock: Clock::system(),
+            folder,
+        };
         world.write("root.pem", &world.pki.root_pem());
         // Every alert of the test, one line of JSON each.
         world.script("note", &format!("cat >> {0}; echo >> {0}", world.path("events").display()));
