@@ -30,6 +30,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+pub use net::{endpoint_url, hook_url, is_loopback};
 pub use problem::{Problem, Refused};
 pub use settings::*;
 

@@ -32,6 +32,11 @@ impl Sink {
         self.problems.borrow_mut().push(Problem { at: at.to_owned(), message, hint, span });
     }
 
+    /// Hides a value of which something may be a secret.
+    pub(super) fn hide(&self, span: Range<usize>) {
+        self.blots.borrow_mut().push(span);
+    }
+
     /// Whether there are so many problems that looking for the nearest name would only cost time: nobody will see it.
     pub(super) fn is_tired(&self) -> bool {
         self.problems.borrow().len() > 10 * super::problem::MAX_SHOWN
@@ -64,6 +69,9 @@ impl<'d> Reader<'d> {
     /// `value` as a table of this kind; its unknown keys are reported.
     pub(super) fn open(value: &Value<'d>, known: &'static Table) -> Option<Reader<'d>> {
         let DeValue::Table(table) = value.node.get_ref() else {
+            if known.holds_secrets() {
+                blot(value.node, value.sink);
+            }
             let hint = match value.node.get_ref() {
                 DeValue::Array(_) => Some(format!("write it as a single table, {}", known.label)),
                 _ => None,
@@ -72,6 +80,7 @@ impl<'d> Reader<'d> {
             return None;
         };
         let reader = Reader { at: value.at.clone(), span: Some(value.span()), sink: value.sink, table, known };
+        reader.blot_secrets();
         reader.report_unknown();
         Some(reader)
     }
@@ -126,15 +135,20 @@ impl<'d> Reader<'d> {
         named
     }
 
-    /// Reports keys that belong to another `kind` (or `method`) than `found`.
+    /// Reports keys that belong to another `kind` (or `method`, `format`) than `found`.
     pub(super) fn only_for(&self, selector: &str, found: &str) {
         for key in self.known.keys.iter().filter(|key| !key.only.is_empty() && !key.only.contains(&found)) {
-            let Some(value) = self.table.get(key.name) else { continue };
-            let owners = list(key.only);
-            let message = format!("`{}` does not apply to `{selector} = \"{found}\"`, only to {owners}", self.path(key.name));
+            let Some(span) = self.key_span(key.name) else { continue };
             let at = self.path(key.name);
-            self.sink.problem(&at, Some(self.key_span(key.name).unwrap_or(value.span())), message, Some("remove it".to_owned()));
-            self.sink.blots.borrow_mut().push(value.span());
+            let message = format!("`{at}` does not apply to `{selector} = \"{found}\"`, only to {}", list(key.only));
+            self.sink.problem(&at, Some(span), message, Some("remove it".to_owned()));
+        }
+    }
+
+    /// Reads every secret for its problems alone, where a table is wrong in a way that leaves no other use for them.
+    pub(super) fn survey(&self) {
+        for key in self.known.keys.iter().filter(|key| key.secret && key.name != "headers") {
+            self.secret(key.name);
         }
     }
 
@@ -160,37 +174,81 @@ impl<'d> Reader<'d> {
 
     /// The table as people write it: `[deploy.nginx]`, `[[certificate]]`.
     fn label(&self) -> String {
-        match self.at.as_str() {
-            "" => "the top of the file".to_owned(),
-            at if at.ends_with(']') => self.known.label.to_owned(),
-            at if self.known.label.starts_with('[') => format!("[{at}]"),
-            at => format!("`{at}`"),
+        match (self.at.as_str(), self.known.label) {
+            ("", _) => "the top level".to_owned(),
+            (_, label) if label.starts_with("[[") => label.to_owned(),
+            (at, label) if label.starts_with('[') => format!("[{at}]"),
+            (at, _) => format!("`{at}`"),
+        }
+    }
+
+    /// Nothing of a key that holds a secret is ever shown, whatever else is wrong with the table.
+    fn blot_secrets(&self) {
+        for key in self.known.keys.iter().filter(|key| key.secret) {
+            if let Some(value) = self.table.get(key.name) {
+                blot_plain(value, self.sink);
+            }
         }
     }
 
     fn report_unknown(&self) {
         for (key, value) in self.table.iter().filter(|(key, _)| self.known.key(key.get_ref()).is_none()) {
             let name = key.get_ref();
-            let message = format!("unknown key `{}` in {}", quote(name), self.label());
-            self.sink.problem(&self.path(name), Some(key.span()), message, self.hint_for(name));
-            self.sink.blots.borrow_mut().push(value.span());
+            let meant = self.meant(name);
+            let is_scalar = !matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_));
+            if self.known.holds_secrets() || !is_scalar || !meant.is_some_and(keys::is_harmless) {
+                blot(value, self.sink);
+            }
+            let message =
+                format!("unknown key `{}` {} {}", quote(name), if self.at.is_empty() { "at" } else { "in" }, self.label());
+            self.sink.problem(&self.path(name), Some(key.span()), message, self.hint_for(name, meant));
         }
     }
 
-    /// The nearest key of this table, else the table that has a key of exactly this name, else all keys.
-    fn hint_for(&self, name: &str) -> Option<String> {
-        let known = || self.known.keys.iter().map(|key| key.name);
+    /// The key that was probably meant: the nearest of this table, else one of exactly this name elsewhere.
+    fn meant(&self, name: &str) -> Option<&'static str> {
         if self.sink.is_tired() {
             return None;
         }
-        if let Some(near) = nearest(name, known()) {
-            return Some(format!("did you mean `{near}`?"));
+        let near = nearest(name, self.known.keys.iter().map(|key| key.name));
+        near.or_else(|| keys::TABLES.iter().find_map(|table| table.key(name)).map(|key| key.name))
+    }
+
+    fn hint_for(&self, name: &str, meant: Option<&str>) -> Option<String> {
+        match meant {
+            Some(meant) if self.known.key(meant).is_some() => Some(format!("did you mean `{meant}`?")),
+            Some(_) => {
+                // The top level comes last: who writes `deploy` in a table hardly means `[deploy.NAME]`.
+                let tables = keys::TABLES.iter().skip(1).chain(keys::TABLES.iter().take(1));
+                let owner = tables.filter(|table| table.key(name).is_some()).map(|table| table.label).next();
+                owner.map(|label| format!("`{name}` belongs to {label}"))
+            }
+            None => {
+                let known: Vec<&str> = self.known.keys.iter().map(|key| key.name).collect();
+                Some(format!("known keys: {}", known.join(", ")))
+            }
         }
-        let owners: Vec<&str> = keys::TABLES.iter().filter(|table| table.key(name).is_some()).map(|table| table.label).collect();
-        if !owners.is_empty() {
-            return Some(format!("`{name}` belongs to {}", owners.join(" or ")));
+    }
+}
+
+/// Hides every value inside.
+fn blot(node: &Spanned<DeValue<'_>>, sink: &Sink) {
+    match node.get_ref() {
+        DeValue::Table(table) => table.values().for_each(|value| blot(value, sink)),
+        DeValue::Array(array) => array.iter().for_each(|value| blot(value, sink)),
+        _ => sink.hide(node.span()),
+    }
+}
+
+/// Hides every value inside but the names of files, variables and credentials.
+fn blot_plain(node: &Spanned<DeValue<'_>>, sink: &Sink) {
+    let DeValue::Table(table) = node.get_ref() else { return blot(node, sink) };
+    for (key, value) in table.iter().filter(|(key, value)| keys::SECRET.key(key.get_ref()).is_none() || !value.get_ref().is_str())
+    {
+        match keys::SECRET.key(key.get_ref()) {
+            Some(_) => blot(value, sink),
+            None => blot_plain(value, sink),
         }
-        Some(format!("known keys: {}", known().collect::<Vec<_>>().join(", ")))
     }
 }
 
@@ -330,7 +388,6 @@ impl<'d> Value<'d> {
             DeValue::Table(_) => self.secret_elsewhere(),
             DeValue::String(text) => self.secret_here(text),
             other => {
-                self.sink.blots.borrow_mut().push(self.span());
                 let message = format!("`{}` is {}, expected {SECRET}", self.at, article(other.type_str()));
                 self.problem(message, other.is_integer().then(|| "put it in quotes".to_owned()));
                 None
@@ -339,7 +396,6 @@ impl<'d> Value<'d> {
     }
 
     fn secret_here(&self, text: &str) -> Option<Source> {
-        self.sink.blots.borrow_mut().push(self.span());
         if let Err(why) = secret::check(text) {
             self.problem(format!("`{}` {why}, expected {SECRET}", self.at), None);
             return None;
@@ -370,7 +426,9 @@ impl<'d> Value<'d> {
 
     /// What is there, in words.
     fn found(&self) -> String {
+        let hidden = self.sink.blots.borrow().contains(&self.span());
         match self.node.get_ref() {
+            other if hidden => article(other.type_str()),
             DeValue::String(text) => format!("`{}`", quote(text)),
             DeValue::Integer(number) => format!("the number {}", quote(&number.to_string())),
             DeValue::Float(number) => format!("the number {}", quote(number.as_str())),
@@ -406,6 +464,11 @@ fn article(word: &str) -> String {
 }
 
 fn in_quotes(number: &str, expected: &str) -> String {
-    let unit = if expected.contains("duration") { "s" } else { "" };
-    format!("put it in quotes: `\"{}{unit}\"`", quote(number))
+    let number = quote(number);
+    let text = match expected {
+        _ if expected.contains("duration") => format!("{number}s"),
+        _ if expected.contains("octal") => format!("{number:0>4}"),
+        _ => number,
+    };
+    format!("put it in quotes: `\"{text}\"`")
 }
