@@ -10,11 +10,12 @@ use secrecy::ExposeSecret;
 use super::certificates::distinct;
 use super::keys;
 use super::net::{HOOK, hook, mail_host};
-use super::reader::{Reader, Value};
+use super::reader::Reader;
 use super::secret::Source;
 use super::settings::{Alerts, Channel, ChannelKind, Encryption, EventKind, Language, Severity, WebhookFormat};
 use super::targets::argv;
 use super::time::{DURATION, duration};
+use super::value::Value;
 use super::values::{NAME, Wrong, nearest, table_name};
 
 /// `[alerts]`, or its defaults.

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::keys;
 use super::net::{DNS_NAME, dns_name};
-use super::reader::{Reader, Value};
+use super::reader::Reader;
 use super::settings::{Certificate, Format, Output, Successor, Trust, Wanted};
+use super::value::Value;
 use super::values::{NAME, PATH, account, certificate_name, file_path, id, mode, nearest, plain, quote};
 
 /// What entries refer to.

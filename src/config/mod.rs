@@ -23,6 +23,7 @@ mod settings;
 mod syntax;
 mod targets;
 mod time;
+mod value;
 mod values;
 
 use std::fs::File;

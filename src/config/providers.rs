@@ -8,8 +8,9 @@ use url::Url;
 
 use super::keys;
 use super::net::{ENDPOINT, endpoint, metadata_endpoint};
-use super::reader::{Reader, Value, list};
+use super::reader::Reader;
 use super::settings::{Cds, Cloud, Huawei, HuaweiApi, HuaweiAuth, Provider};
+use super::value::{Value, list};
 use super::values::{NAME, PATH, Wrong, file_path, id, nearest, quote, table_name};
 
 /// The names of all tables, right or wrong inside, and the providers that are right.

@@ -11,9 +11,10 @@ use super::certificates::distinct;
 use super::keys;
 use super::net::{ADDRESS, address};
 use super::providers::check_name;
-use super::reader::{Reader, Value};
+use super::reader::Reader;
 use super::settings::{Target, TargetKind, VerifyAddress};
 use super::time::{self, DURATION, WINDOW, duration};
+use super::value::Value;
 use super::values::{PATH, file_path};
 
 /// The names of all tables, right or wrong inside, and the targets that are right.
