@@ -527,23 +527,20 @@ fn http_date(text: &str) -> Option<Timestamp> {
 
 /// The deepest cause's words: the layers above it only say that there is one.
 fn innermost(error: &reqwest::Error) -> String {
-    let mut deepest: &(dyn std::error::Error + 'static) = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    words(&deepest.to_string())
+    causes(error).last().map(|deepest| words(&deepest.to_string())).unwrap_or_default()
 }
 
 fn is_tls(error: &reqwest::Error) -> bool {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || wrapped.is_some_and(|inner| inner.is::<rustls::Error>()) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
+    causes(error).any(|cause| cause.is::<rustls::Error>())
+}
+
+/// `error` and what is behind it. An [`std::io::Error`] hides what it wraps from `source`, and TLS errors come wrapped twice.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    let first: &(dyn std::error::Error + 'static) = error;
+    std::iter::successors(Some(first), |error| match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    })
 }
 
 /// In 0..1. Without randomness of the system: the middle.

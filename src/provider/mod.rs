@@ -129,6 +129,15 @@ impl Probe {
         Probe { what: what.to_owned(), ok: true, words: words.into(), hint: None }
     }
 
+    /// What a listing shows.
+    fn listed(listing: &Listing) -> Probe {
+        let (all, deployable) =
+            (listing.certificates.len(), listing.certificates.iter().filter(|listed| listed.deployable).count());
+        let mut words = format!("{all} certificate{}, {deployable} deployable", if all == 1 { "" } else { "s" });
+        listing.notes.iter().for_each(|note| words.push_str(&format!("; {note}")));
+        Probe::good("list certificates", words)
+    }
+
     fn failed(what: &str, error: &Error, hint: Option<String>) -> Probe {
         let words = error.to_failure().to_string();
         Probe { what: what.to_owned(), ok: false, words, hint: error.hint().or(hint).or_else(|| transport_hint(error.cause())) }

@@ -165,12 +165,7 @@ impl Account {
         }
         let listed = match self.list(reach).await {
             Err(error) => Probe::failed("list certificates", &error, self.hint(&error)),
-            Ok(listing) => {
-                let deployable = listing.certificates.iter().filter(|listed| listed.deployable).count();
-                let mut words = format!("{} certificates, {deployable} deployable", listing.certificates.len());
-                listing.notes.iter().for_each(|note| words.push_str(&format!("; {note}")));
-                Probe::good("list certificates", words)
-            }
+            Ok(listing) => Probe::listed(&listing),
         };
         vec![Probe::good("credential", "an access key is there"), listed]
     }

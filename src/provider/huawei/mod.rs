@@ -208,10 +208,7 @@ impl Account {
             }
             Ok(listing) => listing,
         };
-        let deployable = listing.certificates.iter().filter(|listed| listed.deployable).count();
-        let mut words = format!("{} certificates, {deployable} deployable", listing.certificates.len());
-        listing.notes.iter().for_each(|note| words.push_str(&format!("; {note}")));
-        probes.push(Probe::good("list certificates", words));
+        probes.push(Probe::listed(&listing));
         if let Some(first) = listing.certificates.first() {
             probes.push(match self.show(reach, &first.id).await {
                 Ok(_) => Probe::good("show a certificate", format!("`{}`", first.id)),
