@@ -6,6 +6,7 @@
 
 mod encode;
 mod error;
+mod exchange;
 mod pace;
 mod rejection;
 mod text;
@@ -325,6 +326,14 @@ impl Reach<'_> {
     fn remember_rejected(&self, credential: &Fingerprint) {
         self.rejections.remember(credential, self.http.now());
     }
+}
+
+/// Every reader of an answer over `body`: the door for fuzzing, and for the property that none panics or quotes what may be a key.
+#[doc(hidden)]
+pub fn read_all(status: u16, body: &[u8]) -> Vec<Error> {
+    let answer = || exchange::Answer::of(status, body);
+    let causes = huawei::read_all(answer).into_iter().chain(cds::read_all(answer));
+    causes.map(|cause| Error::new("read", cause)).collect()
 }
 
 /// What a failing call says about the provider as a whole.
