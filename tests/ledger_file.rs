@@ -6,7 +6,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use certsyncd::config::EventKind;
-use certsyncd::ledger::{CertificateRecord, Delivery, Error, FILE, Ledger, MAX_LEDGER, PassRecord, Raised, Rejection, TargetRecord};
+use certsyncd::ledger::{
+    CertificateRecord, Delivery, Error, FILE, Ledger, MAX_LEDGER, PassRecord, Raised, Rejection, TargetRecord,
+};
 use certsyncd::report::{Fingerprint, Live, Valid};
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -19,9 +21,15 @@ fn now() -> Timestamp {
 fn full() -> Ledger {
     let fingerprint = Fingerprint([7; 32]);
     let mut ledger = Ledger::fresh();
-    let live =
-        Live { fingerprint, generation: "000001-070707070707".into(), names: vec!["a".into()], not_before: now(), not_after: now() };
-    let mut record = CertificateRecord { provider: "scm".into(), valid: Some(Valid::Expiring), live: Some(live), ..Default::default() };
+    let live = Live {
+        fingerprint,
+        generation: "000001-070707070707".into(),
+        names: vec!["a".into()],
+        not_before: now(),
+        not_after: now(),
+    };
+    let mut record =
+        CertificateRecord { provider: "scm".into(), valid: Some(Valid::Expiring), live: Some(live), ..Default::default() };
     record.rejected.push(Rejection { fingerprint, id: None, why: "no".into(), tries: 1, next_try: Some(now()) });
     record.targets.insert("nginx".into(), Delivery { verified: Some(fingerprint), ..Default::default() });
     ledger.certificates.insert("www".into(), record);

@@ -58,9 +58,10 @@ fn pass(state: &std::path::Path, bundle: &certsyncd::certificate::Bundle) {
 
 #[test]
 fn three_hundred_kills_leave_nothing_torn() {
-    let seed = std::env::var("STORE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
-        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64
-    });
+    let seed = std::env::var("STORE_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64);
     println!("STORE_SEED={seed}");
     let mut random = Random(seed);
     let folder = tempfile::tempdir().unwrap();

@@ -202,7 +202,8 @@ fn dying_at_any_point_leaves_everything_whole() {
 #[test]
 fn every_refusal_of_the_system_leaves_everything_whole() {
     let rig = Rig::new();
-    let words = [("enospc", "No space left"), ("eio", "Input/output error"), ("eacces", "Permission denied"), ("erofs", "Read-only")];
+    let words =
+        [("enospc", "No space left"), ("eio", "Input/output error"), ("eacces", "Permission denied"), ("erofs", "Read-only")];
     let (mut failed, mut survived) = (0, 0);
     for (number, armed) in rig.numbered().iter().enumerate() {
         // Each point meets one of the four in turn, each name meets all of them below.

@@ -22,7 +22,8 @@ fn the_layout_is_the_contracts() {
     let link = store.root().join("live").join(NAME);
     let target = std::fs::read_link(&link).unwrap();
     assert_eq!(target, Path::new("../generations").join(NAME).join(&written.generation));
-    let mut found: Vec<String> = std::fs::read_dir(&link).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut found: Vec<String> =
+        std::fs::read_dir(&link).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     found.sort();
     assert_eq!(found, ["cert.pem", "chain.pem", "combined.pem", "fullchain.pem", "privkey.pem"]);
     for (file, mode) in FILES {
@@ -30,7 +31,8 @@ fn the_layout_is_the_contracts() {
         assert_eq!(std::fs::read(link.join(file)).unwrap(), contents(bundle)[file], "{file}");
     }
     let state = store.root();
-    let folders = [state.to_owned(), state.join("live"), state.join("generations"), state.join("generations").join(NAME), written.path];
+    let folders =
+        [state.to_owned(), state.join("live"), state.join("generations"), state.join("generations").join(NAME), written.path];
     for folder in folders {
         assert_eq!(mode_of(&folder), 0o755, "{}", folder.display());
     }
@@ -64,7 +66,8 @@ fn a_generation_of_a_crashed_pass_is_taken_again() {
     // What is live is never "taken again", and a damaged one neither.
     store.publish(NAME, &first.generation).unwrap();
     assert!(store.write(NAME, &bundles[1]).unwrap().generation.starts_with("000003-"));
-    std::fs::remove_file(store.root().join(format!("generations/{NAME}/000003-{}/cert.pem", bundles[1].fingerprint().short()))).unwrap();
+    std::fs::remove_file(store.root().join(format!("generations/{NAME}/000003-{}/cert.pem", bundles[1].fingerprint().short())))
+        .unwrap();
     assert!(store.write(NAME, &bundles[1]).unwrap().generation.starts_with("000004-"));
 }
 

@@ -32,7 +32,8 @@ fn kept(output: &Output) -> PathBuf {
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -210,4 +211,26 @@ fn another_owner_child() {
     if let Some((store, output)) = child_store() {
         println!("{:?}", store.write_output(&output, b"one").unwrap());
     }
+}
+
+#[test]
+fn an_output_on_another_file_system_is_atomic_there() {
+    let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else { return };
+    let (folder, store, _) = host();
+    let output = output(elsewhere.path().join("api.pem"));
+    let device = |path: &Path| std::fs::metadata(path).unwrap().dev();
+    println!("two devices: {}", device(folder.path()) != device(elsewhere.path()));
+    std::fs::write(&output.path, b"the operator's").unwrap();
+    assert_eq!(store.write_output(&output, b"one").unwrap(), OutputChange::Written { kept: Some(kept(&output)) });
+    assert_eq!(names(elsewhere.path()), [".api.pem.before-certsyncd", "api.pem"]);
+}
+
+#[test]
+fn a_folder_that_may_be_written_but_not_listed_will_do() {
+    if !is_root() {
+        return;
+    }
+    let (folder, _store, output) = host();
+    std::fs::set_permissions(output.path.parent().unwrap(), Permissions::from_mode(0o733)).unwrap();
+    assert!(as_nobody("another_owner_child", folder.path()).contains("Written"));
 }

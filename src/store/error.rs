@@ -81,9 +81,10 @@ impl Error {
     /// What would mend it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::Disk(error) if error.is_denied() => {
-                Some("the state directory must belong to the user that runs certsyncd; run the command as that user or as root".to_owned())
-            }
+            Error::Disk(error) if error.is_denied() => Some(
+                "the state directory must belong to the user that runs certsyncd; run the command as that user or as root"
+                    .to_owned(),
+            ),
             Error::Disk(error) => error.hint(),
             Error::Damaged { .. } => Some("the next pass rebuilds or fetches it; `certsyncd sync` does so now".to_owned()),
             Error::Held { .. } => Some("wait until it is done, or stop it".to_owned()),

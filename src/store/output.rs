@@ -94,4 +94,3 @@ fn access(output: &Output) -> Result<Access, atomic::Error> {
         group: output.group.as_deref().map(atomic::group_id).transpose()?,
     })
 }
-

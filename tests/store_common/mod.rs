@@ -12,9 +12,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use certificate_pki::{Authority, piece};
 use certsyncd::certificate::Bundle;
 use certsyncd::store::{FILES, Installed, Store};
-use certificate_pki::{Authority, piece};
 
 pub const NAME: &str = "www.example.com";
 
@@ -82,7 +82,8 @@ pub fn read_as_server(state: &Path) -> Option<Contents> {
         let mut bytes = Vec::new();
         File::open(inside.join(name)).and_then(|mut file| file.read_to_end(&mut bytes)).map(|_| bytes)
     };
-    let files: Result<Contents, _> = FILES.iter().map(|(name, _)| Ok::<_, std::io::Error>(((*name).to_owned(), read(name)?))).collect();
+    let files: Result<Contents, _> =
+        FILES.iter().map(|(name, _)| Ok::<_, std::io::Error>(((*name).to_owned(), read(name)?))).collect();
     match files {
         Ok(files) => Some(files),
         Err(error) => {
