@@ -3,7 +3,7 @@
 //!
 //! Run with `cargo nextest run -p certsyncd --features failpoints --test store_failpoints`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
 
 mod store_common;
 
@@ -139,6 +139,7 @@ impl Rig {
     fn disturb(&self, armed: &str) -> Option<String> {
         let run = self.copy();
         let exit = self.run(&run, armed);
+        check_strays_are_closed(&run);
         check_invariants(&run.join("state"), &self.bundles[5..], true);
         let there = std::fs::read(output(&run).path).expect("the output is gone for a moment");
         let ours = &self.bundles[6].files().files["combined.pem"];
@@ -167,6 +168,22 @@ impl Rig {
     }
 }
 
+/// Whatever moment a process died at, its half-written files are no wider than they were to become.
+fn check_strays_are_closed(run: &Path) {
+    for stray in strays(run).iter().filter(|stray| !stray.ends_with(".tmp-certsyncd-dead")) {
+        let found = std::fs::symlink_metadata(stray).unwrap();
+        let mode = found.permissions().mode() & 0o7777;
+        if found.is_file() {
+            assert_eq!(mode & !0o640, 0, "`{}` is {mode:04o}", stray.display());
+        } else if found.is_dir() {
+            assert_eq!(mode & !0o755, 0, "`{}` is {mode:04o}", stray.display());
+            for secret in ["privkey.pem", "combined.pem"].map(|secret| stray.join(secret)).iter().filter(|path| path.exists()) {
+                assert_eq!(mode_of(secret) & !0o600, 0, "`{}`", secret.display());
+            }
+        }
+    }
+}
+
 fn said(exit: &Exit) -> String {
     String::from_utf8_lossy(&exit.stdout).into_owned()
 }
@@ -174,6 +191,8 @@ fn said(exit: &Exit) -> String {
 #[test]
 fn pass_child() {
     let Some(folder) = std::env::var_os("STORE_CHILD").map(PathBuf::from) else { return };
+    // Nothing may rest on the umask: with it at its widest all modes must be what they are under another.
+    rustix::process::umask(rustix::fs::Mode::empty());
     match pass(&folder, &load_bundles(&folder.join("bundles"))) {
         Ok(()) => println!("ended well"),
         Err(error) => println!("failed: {}", certsyncd::report::Failure::new("", error.as_ref())),

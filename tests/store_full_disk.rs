@@ -3,7 +3,7 @@
 //! Needs a tmpfs of its own, so root and a kernel that lets it mount; otherwise it says that it ran without, and the fail points'
 //! `enospc` (tests/store_failpoints.rs) stands in.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
 
 mod store_common;
 

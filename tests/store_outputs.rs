@@ -1,6 +1,6 @@
 //! Outputs: atomic in their own folder, with owner and mode, beside what the operator had there.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
 
 mod store_common;
 
