@@ -19,7 +19,8 @@ const READERS: usize = 3;
 
 #[test]
 fn every_reader_sees_one_whole_generation_through_hundreds_of_flips() {
-    let (_folder, store) = store();
+    let folder = in_memory();
+    let store = Store::open(&folder.path().join("state")).unwrap();
     let bundles = bundles(4);
     let known: Vec<Contents> = bundles.iter().map(contents).collect();
     install(&store, &bundles[0]);
