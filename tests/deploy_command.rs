@@ -73,8 +73,10 @@ async fn the_environment_is_a_short_list_and_stdin_is_empty() {
     let variables = [("CERTSYNCD_TARGET", "web")];
     let output = command::run(&argv(&["sh", "-c", "env; pwd; cat"]), LIMIT, &variables, None).await.unwrap();
     let names: Vec<_> = output.stdout.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
-    let known = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "TZ", "TMPDIR", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "LANG"];
-    let known = [&known[..], &["LC_ALL", "SYSTEMD_COLORS", "SYSTEMD_PAGER", "CERTSYNCD_TARGET", "PWD", "OLDPWD", "SHLVL", "_"]].concat();
+    let known =
+        ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "TZ", "TMPDIR", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "LANG"];
+    let known =
+        [&known[..], &["LC_ALL", "SYSTEMD_COLORS", "SYSTEMD_PAGER", "CERTSYNCD_TARGET", "PWD", "OLDPWD", "SHLVL", "_"]].concat();
     assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
     assert!(names.iter().all(|name| known.contains(name)), "{names:?}");
     assert!(names.contains(&"CERTSYNCD_TARGET"));
@@ -173,7 +175,13 @@ fn unit(folder: &Path, systemctl: &str, journalctl: &str) -> Target {
     script(&folder.join("journalctl"), journalctl);
     let systemctl = script(&folder.join("systemctl"), systemctl);
     let base = target(&[&systemctl, "reload", "nginx.service"]);
-    Target { name: "nginx".to_owned(), kind: TargetKind::Nginx, unit: Some("nginx.service".to_owned()), reload_is_default: true, ..base }
+    Target {
+        name: "nginx".to_owned(),
+        kind: TargetKind::Nginx,
+        unit: Some("nginx.service".to_owned()),
+        reload_is_default: true,
+        ..base
+    }
 }
 
 const FAILS: &str = "echo 'Job for nginx.service failed. See \"journalctl -xeu nginx.service\" for details.' >&2; exit 1";

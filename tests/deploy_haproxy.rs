@@ -77,6 +77,9 @@ async fn an_update_over_the_admin_socket_changes_what_is_served_and_nothing_else
         assert_eq!(scene.served().await, Some(new.fingerprint));
     }
     assert!(haproxy.ask("show info").contains(&process));
+    let live = scene.state.combined(NAME).canonicalize().unwrap();
+    assert_eq!(deploy::loaded(&haproxy.admin(), LIMIT).await, Some(vec![live]));
+    assert_eq!(deploy::loaded(Path::new("/nonexistent"), LIMIT).await, None);
     assert!(!haproxy.ask("show ssl cert").contains("# transaction"));
 }
 
@@ -159,7 +162,10 @@ async fn a_payload_with_an_empty_line_is_never_sent() {
     let scene = Scene::new();
     let (folder, socket) = (TempDir::new().unwrap(), UnixListener::bind);
     let listener = socket(folder.path().join("s")).unwrap();
-    let pair = Pair { combined: scene.old.combined.replacen("-----END CERTIFICATE-----\n", "-----END CERTIFICATE-----\n\n", 1), ..scene.old.clone() };
+    let pair = Pair {
+        combined: scene.old.combined.replacen("-----END CERTIFICATE-----\n", "-----END CERTIFICATE-----\n\n", 1),
+        ..scene.old.clone()
+    };
     not_there(scene.update(&folder.path().join("s"), &pair).await, "empty line");
     assert!(tokio::time::timeout(Duration::from_millis(50), listener.accept()).await.is_err());
 }
@@ -182,7 +188,8 @@ async fn a_file_that_haproxy_does_not_know_is_for_a_reload() {
     let other = scene.pki.issue(&["b.example.com"], Key::P256);
     scene.state.publish("b", &other);
     let (admin, other) = (&haproxy.admin(), &other);
-    let update = |live: PathBuf| async move { deploy::update(admin, &live, other.combined.as_bytes(), other.fingerprint, LIMIT).await };
+    let update =
+        |live: PathBuf| async move { deploy::update(admin, &live, other.combined.as_bytes(), other.fingerprint, LIMIT).await };
     not_there(update(scene.state.combined("b")).await, "has not loaded");
     not_there(update(scene.state.combined("never-written")).await, "has not loaded");
 }
@@ -246,7 +253,11 @@ enum Act {
 }
 
 /// A Runtime API that takes the first entry whose word is in the command, and notes every command's first line.
-fn pretend(folder: &Path, name: String, acts: Vec<(&'static str, Act)>) -> (PathBuf, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
+fn pretend(
+    folder: &Path,
+    name: String,
+    acts: Vec<(&'static str, Act)>,
+) -> (PathBuf, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
     let socket = folder.join("pretend.sock");
     let listener = UnixListener::bind(&socket).unwrap();
     let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -278,7 +289,8 @@ async fn update_of(acts: Vec<(&'static str, Act)>) -> (Result<Update, Error>, Ve
     let (scene, folder) = (Scene::new(), TempDir::new().unwrap());
     let (socket, asked) = pretend(folder.path(), scene.name(), acts);
     let limit = Duration::from_millis(500);
-    let update = deploy::update(&socket, &scene.state.combined(NAME), scene.old.combined.as_bytes(), scene.old.fingerprint, limit).await;
+    let update =
+        deploy::update(&socket, &scene.state.combined(NAME), scene.old.combined.as_bytes(), scene.old.fingerprint, limit).await;
     let asked = asked.lock().unwrap().iter().map(|line| line.replace(&scene.name(), "NAME")).collect();
     (update, asked)
 }
@@ -302,7 +314,9 @@ async fn a_socket_that_hangs_is_bounded_wherever_it_hangs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_exact_words_are_success() {
     const COMMITTED: (&str, Act) = ("commit", Act::Say("Committing NAME.\nSuccess!\n\n"));
-    for (set, words) in [("Transaction created for cert", "cut off"), ("Out of memory!\n\n", "Out of memory"), ("\n\n", "answered nothing")] {
+    for (set, words) in
+        [("Transaction created for cert", "cut off"), ("Out of memory!\n\n", "Out of memory"), ("\n\n", "answered nothing")]
+    {
         let (update, asked) = update_of(vec![WORKER, LIST, ("set", Act::Say(set)), COMMITTED, ABORT]).await;
         let said = update.map_or_else(|error| error.to_string(), |update| format!("{update:?}"));
         assert!(said.contains(words), "{said}");
@@ -320,9 +334,18 @@ async fn only_the_exact_words_are_success() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_the_runtime_api_is_told() {
-    not_there(update_of(vec![("show", Act::Say("HTTP/1.1 400 Bad Request\r\n\r\n\n\n"))]).await.0, "is not haproxy's Runtime API");
-    not_there(update_of(vec![WORKER, ("show ssl cert", Act::Say("Unknown command: 'show ssl'\n\n"))]).await.0, "cannot list its certificates");
-    not_there(update_of(vec![("show proc", Act::Say("#<PID> <type>\n1 master\n# workers\n# programs\n\n"))]).await.0, "no worker that runs");
+    not_there(
+        update_of(vec![("show", Act::Say("HTTP/1.1 400 Bad Request\r\n\r\n\n\n"))]).await.0,
+        "is not haproxy's Runtime API",
+    );
+    not_there(
+        update_of(vec![WORKER, ("show ssl cert", Act::Say("Unknown command: 'show ssl'\n\n"))]).await.0,
+        "cannot list its certificates",
+    );
+    not_there(
+        update_of(vec![("show proc", Act::Say("#<PID> <type>\n1 master\n# workers\n# programs\n\n"))]).await.0,
+        "no worker that runs",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,5 @@
 //! Looks at what real nginx and hand-made servers serve, and the patience that a reload needs.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
 mod support;
 
@@ -146,7 +146,11 @@ async fn every_kind_of_server_shows_its_leaf() {
         let folder = tempfile::TempDir::new().unwrap();
         let authority = folder.path().join("ca.pem");
         std::fs::write(&authority, &pki.root).unwrap();
-        let more = if more.contains("verify") { format!("{more} ssl_client_certificate {};", authority.display()) } else { more.to_owned() };
+        let more = if more.contains("verify") {
+            format!("{more} ssl_client_certificate {};", authority.display())
+        } else {
+            more.to_owned()
+        };
         let served = shown_by(&pair, &format!("127.0.0.1:{port}"), &more, &loopback(port)).await;
         assert_eq!(served.fingerprint, Some(pair.fingerprint), "{key:?} {more} {served:?}");
     }

@@ -61,6 +61,18 @@ fn leaf_of(pem: &[u8]) -> Option<Shown> {
     CertificateDer::from_pem_slice(pem).ok().map(|der| Shown::of(&der))
 }
 
+/// The files that the haproxy at `socket` loaded its certificates from, links followed: what must not be pruned. `None`: it does not say.
+pub async fn loaded(socket: &Path, timeout: Duration) -> Option<Vec<PathBuf>> {
+    let socket = Socket { path: socket, deadline: Instant::now() + timeout };
+    let mut files = Vec::new();
+    for prefix in workers(socket).await.ok()? {
+        let names = listed(&socket.ask(&format!("{prefix}show ssl cert"), None).await.ok()?)?.names;
+        files.extend(names.into_iter().filter(|name| name.starts_with('/')).map(PathBuf::from));
+    }
+    let follow = move || files.into_iter().filter_map(|file| file.canonicalize().ok()).collect();
+    tokio::task::spawn_blocking(follow).await.ok()
+}
+
 /// Why an update ended early.
 enum Stop {
     NotThere(String),

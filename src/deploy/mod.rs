@@ -4,9 +4,10 @@
 //! |---|---|---|
 //! | is it running | [`state`] | never: `Unknown` |
 //! | try the pair before it is live | [`stage`] | TLS, or this host's haproxy, refuses the pair |
-//! | the operator's own test | [`test`] | the command fails |
+//! | the operator's own test | [`test()`] | the command fails |
 //! | read the files again | [`reload`] | the command fails; the unit's journal is in the words |
 //! | in place, no reload | [`update`] | haproxy refuses the pair |
+//! | what it has loaded | [`loaded`] | never: `None` |
 //! | what is served | [`look`], [`look_for`], [`wait_served`], [`wait_all`] | never: each [`crate::report::Served`] says |
 //! | is that right | [`judge`] | something else is served |
 //!
@@ -26,7 +27,7 @@ use std::path::PathBuf;
 use crate::config::{Target, TargetKind};
 use crate::report::{Failure, Fingerprint};
 
-pub use haproxy::{Update, update};
+pub use haproxy::{Update, loaded, update};
 pub use stage::{Staged, self_check, stage};
 pub use systemd::{UnitState, polkit_rule, state};
 pub use verify::{Expected, LOOKS_AT_ONCE, judge, look, look_for, wait_all, wait_served};
@@ -49,7 +50,7 @@ pub async fn reload(target: &Target) -> Result<(), Failure> {
     let said =
         [source.words(), journal.as_ref()].into_iter().flatten().map(|words| words.as_str()).collect::<Vec<_>>().join("; ");
     let hint = reload_hint(target, &source, &said);
-    Err(Error::Reload { target: target.name.clone(), source, journal, hint }.into())
+    Err(Error::Reload { target: target.name.clone(), source, journal, hint: hint.map(Into::into) }.into())
 }
 
 fn reload_hint(target: &Target, source: &command::Error, said: &str) -> Option<String> {
@@ -89,7 +90,7 @@ pub enum Error {
         /// What the unit wrote into the journal meanwhile.
         journal: Option<command::Words>,
         /// What would mend it.
-        hint: Option<String>,
+        hint: Option<Box<str>>,
     },
     /// haproxy's Runtime API refused the pair; what it serves is what it served before.
     #[error("failed to update `{name}` in haproxy's memory: {words}")]
@@ -171,7 +172,7 @@ impl Error {
     /// What would mend it, where we know.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::Reload { hint, .. } => hint.clone(),
+            Error::Reload { hint, .. } => hint.as_deref().map(str::to_owned),
             Error::Test { target, source: command::Error::NotFound { .. } | command::Error::NotExecutable { .. } } => {
                 Some(format!("`test` in `[deploy.{target}]` is run without a shell, from `/`: give the program's whole path"))
             }

@@ -139,7 +139,9 @@ async fn haproxy_check(combined: &Path) -> Result<Option<String>, Error> {
         return Ok(Some(format!("`{}` cannot be written in a haproxy configuration", combined.display())));
     };
     // the port is not opened by `-c`
-    let configuration = format!("frontend stage\n  mode tcp\n  timeout client 1s\n  timeout connect 1s\n  timeout server 1s\n  bind 127.0.0.1:1 ssl crt {path}\n");
+    let configuration = format!(
+        "frontend stage\n  mode tcp\n  timeout client 1s\n  timeout connect 1s\n  timeout server 1s\n  bind 127.0.0.1:1 ssl crt {path}\n"
+    );
     let argv = ["haproxy", "-c", "-f", "/dev/stdin"].map(str::to_owned);
     match command::run(&argv, LIMIT, &[], Some(configuration.as_bytes())).await {
         Ok(_) => Ok(None),

@@ -33,7 +33,8 @@ impl Nginx {
 
     /// Replaces the server blocks; a reload reads them.
     pub fn rewrite(&self, servers: &str) {
-        std::fs::write(self.folder.path().join("nginx.conf"), text(self.folder.path(), self.workers, servers)).expect("nginx.conf");
+        std::fs::write(self.folder.path().join("nginx.conf"), text(self.folder.path(), self.workers, servers))
+            .expect("nginx.conf");
     }
 
     /// `nginx …` for this instance.

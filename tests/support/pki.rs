@@ -2,7 +2,8 @@
 
 use certsyncd::report::Fingerprint;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SignatureAlgorithm,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SignatureAlgorithm,
 };
 use sha2::{Digest, Sha256};
 
