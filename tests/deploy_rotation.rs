@@ -91,7 +91,8 @@ fn reusable(client: Client) -> Option<Client> {
 fn renewals(pki: &Pki) -> Vec<Pair> {
     // RSA keys are slow to make: two take turns
     let rsa = [pki.issue(&[NAME], Key::Rsa), pki.issue(&[NAME], Key::Rsa)];
-    let renewal = |number: usize| if number.is_multiple_of(2) { rsa[number / 2 % 2].clone() } else { pki.issue(&[NAME], Key::P256) };
+    let renewal =
+        |number: usize| if number.is_multiple_of(2) { rsa[number / 2 % 2].clone() } else { pki.issue(&[NAME], Key::P256) };
     (0..ROTATIONS).map(renewal).collect()
 }
 
