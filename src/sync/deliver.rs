@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::{Certificate, Format, Settings, Target, TargetKind, VerifyAddress};
-use crate::deploy::{self, UnitState, Update};
+use crate::deploy::{self, Expected, UnitState, Update};
 use crate::ledger::{Delivery as Told, Ledger, Rejection};
 use crate::report::{Failure, Fingerprint, Live, Served, TargetAction, TargetReport};
 use crate::store::{Installed, Store};
@@ -121,6 +121,7 @@ impl<'a> Delivery<'a> {
     pub async fn run(mut self) -> Delivered {
         let targets = self.targets();
         self.look_before(&targets).await;
+        self.recognise_served(&targets);
         self.try_pairs(&targets).await;
         let ready: BTreeMap<String, Readiness> = targets.iter().map(|t| (t.name.clone(), self.readiness(t))).collect();
         self.go_live(&ready);
@@ -236,6 +237,34 @@ impl<'a> Delivery<'a> {
                 wrong && seen.not_after.is_some_and(|end| end < now + URGENT)
             })
         })
+    }
+
+    /// What is served already needs no telling: a ledger that was lost, or a server that was restarted meanwhile.
+    fn recognise_served(&mut self, targets: &[Target]) {
+        for target in targets.iter().filter(|target| !target.verify.is_empty()) {
+            let members = self.members(target);
+            let mut all = !members.is_empty();
+            for (name, names) in members {
+                let Some(live) = self.target_live(&name).filter(|_| !self.changes.contains_key(&name)) else {
+                    all = false;
+                    continue;
+                };
+                let seen = self.seen(target, &names);
+                let shown = seen.iter().any(|s| s.fingerprint == Some(live.fingerprint));
+                let other = seen.iter().any(|s| s.fingerprint.is_some() && s.fingerprint != Some(live.fingerprint));
+                if shown && !other {
+                    self.note_reloaded(target, &name, &live, true);
+                }
+                all &= shown && !other;
+            }
+            if all {
+                let record = self.ledger.targets.entry(target.name.clone()).or_default();
+                (record.pending, record.last_error, record.next_try, record.failures) = (None, None, None, 0);
+                if record.settings.is_empty() {
+                    record.settings = target.fingerprint();
+                }
+            }
+        }
     }
 
     /// Every new pair is tried before it goes live, as far as its targets allow that; what fails stays out.
@@ -514,20 +543,36 @@ impl<'a> Delivery<'a> {
     /// Looks at what is served; what used to be right and is not now goes back.
     async fn verify(&mut self, target: &Target, action: TargetAction, changed: &[String]) -> TargetReport {
         let members = self.members(target);
-        let mut wrong: BTreeMap<String, Vec<Served>> = BTreeMap::new();
+        let mut expected = Vec::new();
+        let mut owners = Vec::new();
         for (name, names) in &members {
             let Some(live) = self.target_live(name) else { continue };
-            let expected = self.expected_pairs(target, name, names, changed);
-            let seen = deploy::wait_served(&expected, live.fingerprint, target.timeout).await;
-            self.keep_seen(target, &seen);
-            let bad: Vec<Served> = seen.iter().filter(|s| s.fingerprint != Some(live.fingerprint)).cloned().collect();
-            let any_right = self
-                .after
-                .get(&target.name)
-                .is_some_and(|all| all.iter().any(|s| names.contains(&s.name) && s.fingerprint == Some(live.fingerprint)));
-            self.note_reloaded(target, name, &live, any_right && bad.is_empty());
-            if !bad.is_empty() {
-                wrong.insert(name.clone(), bad);
+            for (address, sni) in self.expected_pairs(target, name, names) {
+                expected.push(Expected { address, name: sni, fingerprint: live.fingerprint });
+                owners.push(name.clone());
+            }
+        }
+        let seen = deploy::wait_all(&expected, target.timeout).await;
+        self.keep_seen(target, &seen);
+        let mut wrong: BTreeMap<String, Vec<Served>> = BTreeMap::new();
+        for ((owner, expected), seen) in owners.into_iter().zip(&expected).zip(seen) {
+            if seen.fingerprint != Some(expected.fingerprint) {
+                wrong.entry(owner).or_default().push(seen);
+            }
+        }
+        for (name, names) in &members {
+            if let Some(live) = self.target_live(name) {
+                let shown = self
+                    .after
+                    .get(&target.name)
+                    .into_iter()
+                    .flatten()
+                    .any(|s| names.contains(&s.name) && s.fingerprint == Some(live.fingerprint));
+                if shown && !self.was_known(target, name, names) {
+                    // Nothing showed it before: one address that shows it is proof enough, the others never did.
+                    wrong.remove(name);
+                }
+                self.note_reloaded(target, name, &live, shown && !wrong.contains_key(name));
             }
         }
         if wrong.is_empty() {
@@ -539,25 +584,32 @@ impl<'a> Delivery<'a> {
         self.put_back(target, wrong, changed).await
     }
 
-    /// The pairs of address and name that must show the live leaf: those that showed the one before; without any, at least one must.
-    fn expected_pairs(&self, target: &Target, name: &str, names: &[String], changed: &[String]) -> Vec<(VerifyAddress, String)> {
+    /// Whether some pair of an entry showed its certificate, the old or the live one, before this pass moved anything.
+    fn was_known(&self, target: &Target, name: &str, names: &[String]) -> bool {
+        self.pairs(target, names).iter().any(|pair| self.showed(target, name, pair))
+    }
+
+    fn pairs(&self, target: &Target, names: &[String]) -> Vec<(VerifyAddress, String)> {
+        target.verify.iter().flat_map(|address| names.iter().map(move |name| (address.clone(), name.clone()))).collect()
+    }
+
+    /// Whether one address showed one name the old or the live certificate of an entry, just before or in an earlier pass.
+    fn showed(&self, target: &Target, name: &str, (address, sni): &(VerifyAddress, String)) -> bool {
         let old = self.changes.get(name).and_then(|change| change.old.as_ref()).map(|old| old.bundle.fingerprint());
         let live = self.target_live(name).map(|live| live.fingerprint);
         let told = self.ledger.certificates.get(name).and_then(|record| record.targets.get(&target.name));
-        let pairs = target.verify.iter().flat_map(|address| names.iter().map(move |name| (address.clone(), name.clone())));
-        let showed = |(address, name): &(VerifyAddress, String)| {
-            let now = self.before.get(&target.name).into_iter().flatten();
-            let then = told.into_iter().flat_map(|told| &told.served);
-            let address = address.to_string();
-            now.filter(|s| s.address == address && s.name == *name)
-                .any(|s| s.fingerprint.is_some() && (s.fingerprint == old || s.fingerprint == live))
-                || then
-                    .filter(|s| s.address == address && s.name == *name)
-                    .any(|s| s.fingerprint.is_some() && (s.fingerprint == old || s.fingerprint == live))
-        };
-        let all: Vec<(VerifyAddress, String)> = pairs.collect();
-        let known: Vec<_> = all.iter().filter(|pair| showed(pair)).cloned().collect();
-        let _ = changed;
+        let now = self.before.get(&target.name).into_iter().flatten();
+        let then = told.into_iter().flat_map(|told| &told.served);
+        let address = address.to_string();
+        now.chain(then)
+            .filter(|s| s.address == address && s.name == *sni)
+            .any(|s| s.fingerprint.is_some() && (s.fingerprint == old || s.fingerprint == live))
+    }
+
+    /// The pairs of address and name that must show the live leaf: those that showed it or the one before; where none did, all are asked.
+    fn expected_pairs(&self, target: &Target, name: &str, names: &[String]) -> Vec<(VerifyAddress, String)> {
+        let all = self.pairs(target, names);
+        let known: Vec<_> = all.iter().filter(|pair| self.showed(target, name, pair)).cloned().collect();
         if known.is_empty() { all } else { known }
     }
 
@@ -661,7 +713,7 @@ impl<'a> Delivery<'a> {
                 reject(&mut record.rejected, fingerprint, id, why, now);
             }
             if let Some(old) = old {
-                let pairs = self.expected_pairs(target, name, &names, &[]);
+                let pairs = self.expected_pairs(target, name, &names);
                 let seen = deploy::wait_served(&pairs, old.fingerprint, target.timeout).await;
                 self.keep_seen(target, &seen);
                 let right = !seen.is_empty() && seen.iter().all(|s| s.fingerprint == Some(old.fingerprint));
