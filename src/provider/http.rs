@@ -248,9 +248,8 @@ fn outgoing(request: &Request) -> Result<reqwest::Request, Cause> {
     };
     let mut outgoing = reqwest::Request::new(method, request.url.clone());
     for (name, value) in &request.headers {
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unsendable(name))?;
-        let value = sensitive(&name, value)?;
-        outgoing.headers_mut().insert(name, value);
+        let value = sensitive(name, value)?;
+        outgoing.headers_mut().insert(HeaderName::from_bytes(name.as_bytes()).map_err(|_| unsendable(name))?, value);
     }
     if !request.body.is_empty() {
         *outgoing.body_mut() = Some(request.body.to_vec().into());
@@ -355,8 +354,8 @@ fn certificates(path: &Path) -> Result<Vec<reqwest::Certificate>, Cause> {
     if certificates.is_empty() { Err(failed("it holds no PEM certificate".to_owned())) } else { Ok(certificates) }
 }
 
-fn sensitive(name: &HeaderName, value: &str) -> Result<HeaderValue, Cause> {
-    let mut value = HeaderValue::from_str(value.trim()).map_err(|_| unsendable(name.as_str()))?;
+fn sensitive(name: &str, value: &str) -> Result<HeaderValue, Cause> {
+    let mut value = HeaderValue::from_str(value.trim()).map_err(|_| unsendable(name))?;
     value.set_sensitive(true);
     Ok(value)
 }

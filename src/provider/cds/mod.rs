@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::encode::encode;
 use super::error::{Cause, Error, Kind, words};
-use super::exchange::{Answer, Call, Method, Request};
+use super::exchange::{Answer, Call, Method, Request, nonce};
 use super::http::{CERTIFICATE_LIMIT, LISTING_LIMIT};
 use super::rejection::Fingerprint;
 use super::{Fetched, Listed, Listing, Payload, Probe, Reach, check_id, text};
@@ -299,19 +299,16 @@ fn flag(told: Option<&serde_json::Value>, notes: &mut Vec<String>) -> Option<Val
 
 /// `Data` of an answer whose `Code` is `Success`; `None` for null and for the empty string that stands for nothing.
 fn data<'a, T: Deserialize<'a>>(answer: &'a Answer) -> Result<Option<T>, Cause> {
-    let envelope: Option<Envelope<'a>> = serde_json::from_slice(answer.object()).ok();
-    match envelope {
-        Some(Envelope { code: Some(code), data, .. }) if answer.is_success() && code == "Success" => {
+    match serde_json::from_slice::<Envelope<'a>>(answer.object()) {
+        Ok(Envelope { code: Some(code), data, .. }) if answer.is_success() && code == "Success" => {
             match data.map(RawValue::get) {
                 None | Some("\"\"") => Ok(None),
-                // serde's own words may quote the value, and that may be a key
-                Some(raw) => serde_json::from_str(raw)
-                    .map(Some)
-                    .map_err(|_| Cause::BadAnswer("`Data` of the answer is not as documented".to_owned())),
+                Some(raw) => serde_json::from_str(raw).map(Some).map_err(|error| answer.unreadable(&error)),
             }
         }
-        Some(Envelope { code: Some(code), message, .. }) => Err(refusal(answer, Some(&code), &message.unwrap_or_default())),
-        _ if answer.is_success() => Err(Cause::BadAnswer(format!("answer is {}", answer.not_of_the_api()))),
+        Ok(Envelope { code: Some(code), message, .. }) => Err(refusal(answer, Some(&code), &message.unwrap_or_default())),
+        Ok(_) if answer.is_success() => Err(Cause::BadAnswer("answer has no `Code`".to_owned())),
+        Err(error) if answer.is_success() => Err(answer.unreadable(&error)),
         _ => Err(refusal(answer, None, &answer.not_of_the_api())),
     }
 }
@@ -359,15 +356,6 @@ fn kind(status: u16, code: &str) -> Kind {
 
 fn no_credential(cause: Cause) -> Error {
     Error::new("authenticate", cause)
-}
-
-/// 128 random bits in the form of a UUID: never twice, which the server would refuse.
-fn nonce() -> Result<String, Cause> {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|_| Cause::Refused("the system has no random numbers for a nonce".to_owned()))?;
-    let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| hex.get(part).unwrap_or_default().to_owned());
-    Ok(parts.join("-"))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
