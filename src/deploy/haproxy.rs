@@ -114,7 +114,7 @@ async fn workers(socket: Socket<'_>) -> Result<Vec<String>, Stop> {
 }
 
 /// The first question, asked up to three times: a master that has just started executes itself anew, and for a tenth of a second refuses
-/// connections, drops them or lets them hang.
+/// connections or drops them.
 async fn who_is_there(socket: Socket<'_>) -> Result<String, runtime::Error> {
     for _ in 1..FIRST_TRIES {
         let first = Socket { deadline: socket.deadline.min(Instant::now() + FIRST_LIMIT), ..socket };
