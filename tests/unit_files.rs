@@ -54,7 +54,8 @@ fn systemd_understands_the_unit() {
 #[test]
 fn a_wrong_line_would_be_seen() {
     let folder = staged("ProtectSytem=strict");
-    let output = run("systemd-analyze", "systemd", &["verify", "--man=no", "--recursive-errors=no", "./certsyncd.service"], folder.path());
+    let output =
+        run("systemd-analyze", "systemd", &["verify", "--man=no", "--recursive-errors=no", "./certsyncd.service"], folder.path());
     assert!(words(&output).contains("ProtectSytem"), "{}", words(&output));
 }
 
@@ -159,7 +160,8 @@ fn users_and_folders_are_made_on_an_empty_root() {
 fn the_package_takes_what_is_there() {
     let manifest: toml::Table = toml::from_str(&text("Cargo.toml")).unwrap();
     let deb = &manifest["package"]["metadata"]["deb"];
-    let assets: BTreeSet<String> = deb["assets"].as_array().unwrap().iter().map(|asset| asset[0].as_str().unwrap().to_owned()).collect();
+    let assets: BTreeSet<String> =
+        deb["assets"].as_array().unwrap().iter().map(|asset| asset[0].as_str().unwrap().to_owned()).collect();
     for source in assets.iter().filter(|source| !source.starts_with("target/package/")) {
         assert!(root().join(source).is_file(), "{source}");
     }
@@ -176,9 +178,13 @@ fn the_package_takes_what_is_there() {
 
 #[test]
 fn scripts_are_scripts() {
-    for script in
-        ["packaging/build", "packaging/debian/postinst", "packaging/debian/prerm", "packaging/debian/postrm", "systemd/desktop/desktop-alerts"]
-    {
+    for script in [
+        "packaging/build",
+        "packaging/debian/postinst",
+        "packaging/debian/prerm",
+        "packaging/debian/postrm",
+        "systemd/desktop/desktop-alerts",
+    ] {
         let output = run("sh", "dash", &["-n", script], root());
         assert!(output.status.success(), "{script}: {}", words(&output));
     }

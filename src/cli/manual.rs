@@ -60,10 +60,13 @@ fn describe(command: &clap::Command, prefix: &str, text: &mut String) {
         }
         let about = sub.get_long_about().or(sub.get_about()).map(ToString::to_string).unwrap_or_default();
         put(text, &format!(".TP\n\\fB{}\\fR{}\n{}\n", escape(&name), escape(&usage(sub)), escape(&about)));
-        let own = sub.get_arguments().filter(|a| !a.is_global_set() && !a.is_hide_set() && !["help", "version"].contains(&a.get_id().as_str()));
+        let own = sub
+            .get_arguments()
+            .filter(|a| !a.is_global_set() && !a.is_hide_set() && !["help", "version"].contains(&a.get_id().as_str()));
         let with_help = own.filter_map(|argument| Some((argument, argument.get_help()?.to_string())));
         put(text, ".RS\n");
-        with_help.for_each(|(argument, help)| put(text, &format!(".TP\n\\fB{}\\fR\n{}\n", escape(&shown(argument)), escape(&help))));
+        with_help
+            .for_each(|(argument, help)| put(text, &format!(".TP\n\\fB{}\\fR\n{}\n", escape(&shown(argument)), escape(&help))));
         put(text, ".RE\n");
     }
 }
@@ -124,7 +127,7 @@ fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for line in text.lines() {
         if !escaped.is_empty() {
-            escaped.push_str("\n");
+            escaped.push('\n');
         }
         if line.starts_with(['.', '\'']) {
             escaped.push_str("\\&");

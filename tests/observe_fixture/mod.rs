@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use certsyncd::config::{Alerts, Certificate, Cron, Daemon, Metrics, Settings, Successor, Target, TargetKind, Trust, Wanted, Zone};
+use certsyncd::config::{
+    Alerts, Certificate, Cron, Daemon, Metrics, Settings, Successor, Target, TargetKind, Trust, Wanted, Zone,
+};
 use certsyncd::ledger::{CertificateRecord, Delivery, Ledger, PassRecord, TargetRecord};
 use certsyncd::observe::status::{Document, Pace, document};
 use certsyncd::report::{Failure, Fingerprint, Live, Served, Valid};
