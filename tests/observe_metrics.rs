@@ -122,6 +122,17 @@ fn the_last_success_is_that_of_a_good_pass() {
 }
 
 #[test]
+fn the_deploys_of_a_target_are_told_from_zero_on() {
+    let (mut settings, ledger, _) = everything();
+    settings.targets.insert("nginx".to_owned(), nginx());
+    let text = metrics::render(&settings, &ledger, &Counters::default());
+    for outcome in ["reloaded", "updated", "failed", "rolled_back"] {
+        let line = format!(r#"certsyncd_deploys_total{{target="nginx",outcome="{outcome}"}} 0"#);
+        assert!(text.contains(&line), "no `{line}` in\n{text}");
+    }
+}
+
+#[test]
 fn a_label_cannot_break_out() {
     let counters = Counters::default();
     counters.alert(EventKind::Renewed, "a\"} 1\nevil 2\\", "sent");

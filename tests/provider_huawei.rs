@@ -131,7 +131,7 @@ async fn an_answer_of_another_shape_never_quotes_a_key() {
         serde_json::json!({"entire_certificate": [KEY], "private_key": KEY}).to_string(),
         serde_json::json!([KEY]).to_string(),
         serde_json::json!({"entire_certificate": PEM, "private_key": KEY}).to_string().replace('}', ""),
-        format!("{KEY}"),
+        KEY.to_owned(),
         format!("{}{KEY}", "[".repeat(100_000)),
         format!("{{\"private_key\":{}{KEY}", "[".repeat(100_000)),
     ];

@@ -3,7 +3,7 @@
 //!
 //! The seed is printed; `STORE_SEED=n` plays it again (as far as the machine's timing does).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
 
 mod store_common;
 

@@ -1,6 +1,6 @@
 //! Outputs: atomic in their own folder, with owner and mode, beside what the operator had there.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
 
 mod store_common;
 
@@ -211,4 +211,26 @@ fn another_owner_child() {
     if let Some((store, output)) = child_store() {
         println!("{:?}", store.write_output(&output, b"one").unwrap());
     }
+}
+
+#[test]
+fn an_output_on_another_file_system_is_atomic_there() {
+    let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else { return };
+    let (folder, store, _) = host();
+    let output = output(elsewhere.path().join("api.pem"));
+    let device = |path: &Path| std::fs::metadata(path).unwrap().dev();
+    println!("two devices: {}", device(folder.path()) != device(elsewhere.path()));
+    std::fs::write(&output.path, b"the operator's").unwrap();
+    assert_eq!(store.write_output(&output, b"one").unwrap(), OutputChange::Written { kept: Some(kept(&output)) });
+    assert_eq!(names(elsewhere.path()), [".api.pem.before-certsyncd", "api.pem"]);
+}
+
+#[test]
+fn a_folder_that_may_be_written_but_not_listed_will_do() {
+    if !is_root() {
+        return;
+    }
+    let (folder, _store, output) = host();
+    std::fs::set_permissions(output.path.parent().unwrap(), Permissions::from_mode(0o733)).unwrap();
+    assert!(as_nobody("another_owner_child", folder.path()).contains("Written"));
 }

@@ -22,9 +22,13 @@ pub fn create_folder(path: &Path, mode: u32) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Makes the names in a folder durable.
+/// Makes the names in a folder durable. An operator's folder where we may write but not look cannot be synced: the file system does that
+/// in its own time, and the next pass looks.
 pub fn sync_folder(path: &Path) -> Result<(), Error> {
-    step("atomic.folder.sync", "sync folder", path, || File::open(path).and_then(|folder| folder.sync_all()))
+    match step("atomic.folder.sync", "sync folder", path, || File::open(path).and_then(|folder| folder.sync_all())) {
+        Err(error) if error.is_denied() => Ok(()),
+        outcome => outcome,
+    }
 }
 
 /// A folder under a temporary name: filled in peace, then renamed to its own; goes away by itself when that never happens.
@@ -41,11 +45,12 @@ impl TemporaryFolder {
             let make =
                 || tempfile::Builder::new().prefix(TEMPORARY).permissions(Permissions::from_mode(0o700)).tempdir_in(parent);
             let folder = step("atomic.folder.create", "create a temporary folder in", parent, make)?;
-            // The umask may have taken even our own rights.
-            set_mode(folder.path(), 0o700)?;
-            let lock = File::open(folder.path()).map_err(|error| Error::io("open", folder.path(), error))?;
-            if claim(&lock, folder.path())? {
-                return Ok(TemporaryFolder { folder, _lock: lock });
+            match hold(folder.path()) {
+                Ok(Some(lock)) => return Ok(TemporaryFolder { folder, _lock: lock }),
+                // A sweep was faster.
+                Ok(None) => {}
+                Err(error) if error.is_missing() && parent.is_dir() => {}
+                Err(error) => return Err(error),
             }
         }
     }
@@ -63,6 +68,14 @@ impl TemporaryFolder {
         let _ = self.folder.keep();
         sync_folder(parent(path))
     }
+}
+
+/// Claims a fresh folder; `None` when a sweep is at it.
+fn hold(path: &Path) -> Result<Option<File>, Error> {
+    // The umask may have taken even our own rights.
+    set_mode(path, 0o700)?;
+    let lock = File::open(path).map_err(|error| Error::io("open", path, error))?;
+    Ok(claim(&lock, path)?.then_some(lock))
 }
 
 /// Removes a file, link or whole folder. A folder gets a temporary name first, so that nobody sees half of it; `false` when there was none.
@@ -102,8 +115,12 @@ pub fn sweep(folder: &Path, prefix: &str) -> Result<Vec<PathBuf>, Error> {
         let path = folder.join(name);
         // Locked until it is gone: a writer that just made it notices and makes another.
         if let Some(_lock) = stray(&path)? {
-            step("atomic.remove", "remove", &path, || remove_any(&path))?;
-            swept.push(path);
+            match step("atomic.remove", "remove", &path, || remove_any(&path)) {
+                Ok(()) => swept.push(path),
+                // Its writer finished between our look and our lock.
+                Err(error) if error.is_missing() => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     if !swept.is_empty() {

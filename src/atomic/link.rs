@@ -47,14 +47,19 @@ pub fn remove_link(path: &Path) -> Result<bool, Error> {
     }
 }
 
+/// The new link gets the name `kept` first and is exchanged with what stands at `path` then: no crash in between loses anything.
 fn swap_out(temporary: &Path, path: &Path, kept: &Path) -> Result<(), Error> {
-    let exchange = || rustix::fs::renameat_with(CWD, temporary, CWD, path, RenameFlags::EXCHANGE);
-    step("atomic.exchange", "exchange", path, exchange)?;
-    let keep = || rustix::fs::renameat_with(CWD, temporary, CWD, kept, RenameFlags::NOREPLACE);
-    match step("atomic.keep", "keep what stood at", path, keep) {
-        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => remove_tree(temporary).map(drop),
-        outcome => outcome,
+    let exchange = |other: &Path| {
+        let swap = || rustix::fs::renameat_with(CWD, other, CWD, path, RenameFlags::EXCHANGE);
+        step("atomic.exchange", "exchange", path, swap)
+    };
+    // A link there is what such a crash left.
+    if kept.symlink_metadata().is_ok_and(|found| !found.is_symlink()) {
+        exchange(temporary)?;
+        return remove_tree(temporary).map(drop);
     }
+    step("atomic.keep", "make room beside", path, || std::fs::rename(temporary, kept))?;
+    exchange(kept)
 }
 
 fn temporary_link(path: &Path, target: &Path) -> Result<PathBuf, Error> {

@@ -2,7 +2,7 @@
 //!
 //! Start at [`build`]. Who issued whom is decided by name and signature. Where several could have (cross-signed intermediates),
 //! one is chosen by a fixed order, so that the same heap always gives the same path. A path never holds a certificate
-//! twice and has at most [`MAX_CHAIN`](super::MAX_CHAIN) members, so that circles end.
+//! twice and has at most [`MAX_CHAIN`] members, so that circles end.
 
 use std::cmp::Reverse;
 

@@ -1,6 +1,6 @@
 //! PEM as it comes from clouds and people: any order, any line ending, text around it, one line or many.
 //!
-//! Start at [`blocks`]; [`write`] is the other way, in the one form that everything reads (LF, 64 columns, no blank line). RFC 7468
+//! Start at [`blocks`]; [`write()`] is the other way, in the one form that everything reads (LF, 64 columns, no blank line). RFC 7468
 //! is strict about what a parser may meet; what is met here besides: a byte order mark, `Bag Attributes`, stray blanks, and
 //! newlines that a JSON layer escaped once too often (`\n` as two characters). The label decides what a block is for;
 //! blocks of no use (CSR, parameters, public keys) are not decoded. Fails when a certificate or key is cut off or no base64.

@@ -1,6 +1,6 @@
 //! PKCS#12 (RFC 7292) for servers that take nothing else, through the crate `p12-keystore`.
 //!
-//! Start at [`write`]: PBES2 with AES-256 and HMAC-SHA256, which OpenSSL 3 and Java 9 and later read. Salts are random, so that an output
+//! Start at [`write()`]: PBES2 with AES-256 and HMAC-SHA256, which OpenSSL 3 and Java 9 and later read. Salts are random, so that an output
 //! is not compared by its bytes: [`pkcs12_holds`] looks inside.
 
 use p12_keystore::{Certificate, KeyStore, KeyStoreEntry, Pkcs12Archive, PrivateKey, PrivateKeyChain};

@@ -6,6 +6,7 @@
 mod alert;
 mod check;
 mod inventory;
+mod manual;
 mod pass;
 mod print;
 mod prune;
@@ -141,8 +142,12 @@ pub enum Command {
         /// bash, zsh, fish, elvish or powershell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page certsyncd(8) in roff
-    Man,
+    /// Print a manual page in roff
+    Man {
+        /// Which
+        #[arg(value_enum, default_value_t)]
+        page: manual::Page,
+    },
 }
 
 /// `status`.
@@ -176,7 +181,7 @@ pub enum AlertCommand {
 pub fn run(cli: Cli) -> ExitCode {
     let code = match &cli.command {
         Command::Completions { shell } => completions(*shell),
-        Command::Man => manual(),
+        Command::Man { page } => manual::write(*page, io::stdout()).map_or(FAILED, |()| OK),
         Command::Status(arguments) => status::run(&cli.config, arguments),
         Command::Check { online, quiet } => check::run(&cli.config, *online, *quiet),
         _ => with_settings(&cli),
@@ -273,14 +278,6 @@ fn code_of(error: &sync::Error) -> u8 {
 fn completions(shell: clap_complete::Shell) -> u8 {
     clap_complete::generate(shell, &mut Cli::command(), "certsyncd", &mut io::stdout());
     OK
-}
-
-fn manual() -> u8 {
-    let page = clap_mangen::Man::new(Cli::command()).section("8");
-    match page.render(&mut io::stdout()) {
-        Ok(()) => OK,
-        Err(_) => FAILED,
-    }
 }
 
 /// This host's name, for events.

@@ -56,8 +56,8 @@ async fn used(sync: &Sync, name: &str) -> Option<String> {
             return Some(format!("`{}` still serves it on {}", target.name, seen.address));
         }
         if let crate::config::TargetKind::Haproxy { socket: Some(socket) } = &target.kind {
-            let link = sync.store().root().join("live").join(name).join("combined.pem");
-            if deploy::knows(socket, &link, target.timeout).await {
+            let ours = live.path.canonicalize().ok()?;
+            if deploy::loaded(socket, target.timeout).await.unwrap_or_default().iter().any(|file| file.starts_with(&ours)) {
                 return Some(format!("`{}` lists it (`show ssl cert`)", target.name));
             }
         }

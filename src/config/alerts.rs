@@ -9,12 +9,13 @@ use secrecy::ExposeSecret;
 
 use super::certificates::distinct;
 use super::keys;
-use super::net::{hook, mail_host};
-use super::reader::{Reader, Value};
+use super::net::{HOOK, hook, mail_host};
+use super::reader::Reader;
 use super::secret::Source;
 use super::settings::{Alerts, Channel, ChannelKind, Encryption, EventKind, Language, Severity, WebhookFormat};
 use super::targets::argv;
 use super::time::{DURATION, duration};
+use super::value::Value;
 use super::values::{NAME, Wrong, nearest, table_name};
 
 /// `[alerts]`, or its defaults.
@@ -85,8 +86,11 @@ fn channel(reader: &Reader<'_>, kinds: &mut BTreeMap<String, usize>, names: &mut
         .take("certificates")
         .and_then(|value| distinct(&value, MAX_PATTERNS, "a list of patterns", |v| v.parse(PATTERN, pattern)));
     let timeout = reader.text_or("timeout", TIMEOUT, DURATION, |text| duration(text, &TIMEOUTS));
-    let kind = reader.need("kind", "`desktop`, `webhook`, `email` or `command`")?;
-    let (word, found) = (kind.text("")?, kind.word(&KINDS)?);
+    let kind = reader.need("kind", "`desktop`, `webhook`, `email` or `command`");
+    let Some((found, word)) = kind.and_then(|value| Some((value.word(&KINDS)?, value.text("")?))) else {
+        reader.survey();
+        return None;
+    };
     reader.only_for("kind", word);
     let name = channel_name(reader, word, kinds, names);
     let kind = match found {
@@ -169,7 +173,7 @@ fn web_secret(reader: &Reader<'_>, key: &str, needed: bool) -> Option<Source> {
     if let Source::Plain(url) = &source
         && let Err(wrong) = hook(url.expose_secret())
     {
-        let expected = wrong.expected.unwrap_or_else(|| "an https address, or http to a loopback address".to_owned());
+        let expected = wrong.expected.unwrap_or_else(|| HOOK.to_owned());
         value.problem(format!("`{}` is not an address events can be posted to, expected {expected}", value.at), wrong.hint);
         return None;
     }
@@ -179,7 +183,6 @@ fn web_secret(reader: &Reader<'_>, key: &str, needed: bool) -> Option<Source> {
 fn headers(reader: &Reader<'_>) -> BTreeMap<String, Source> {
     let Some(value) = reader.take("headers") else { return BTreeMap::new() };
     if !value.node.get_ref().is_table() {
-        value.sink.blots.borrow_mut().push(value.span());
         value.problem(format!("`{}` is no table, expected `{{ Name = … }}`", value.at), None);
         return BTreeMap::new();
     }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::keys;
 use super::net::{DNS_NAME, dns_name};
-use super::reader::{Reader, Value};
+use super::reader::Reader;
 use super::settings::{Certificate, Format, Output, Successor, Trust, Wanted};
+use super::value::Value;
 use super::values::{NAME, PATH, account, certificate_name, file_path, id, mode, nearest, plain, quote};
 
 /// What entries refer to.
@@ -179,9 +180,12 @@ fn output(reader: &Reader<'_>, context: &Context<'_>, seen: &mut Seen) -> Option
         |key: &str| reader.take(key).and_then(|value| value.parse("the name or number of an account of this host", account));
     let (owner, group) = (who("owner"), who("group"));
     let written = reader.take("mode").map(|value| (value.span(), value.at.clone(), value.parse(MODE, mode)));
-    let value = reader.need("format", "`cert`, `chain`, `fullchain`, `key`, `combined` or `pkcs12`")?;
-    let format = value.word(&FORMATS)?;
-    reader.only_for("format", value.text("")?);
+    let value = reader.need("format", "`cert`, `chain`, `fullchain`, `key`, `combined` or `pkcs12`");
+    let Some((format, word)) = value.and_then(|value| Some((value.word(&FORMATS)?, value.text("")?))) else {
+        reader.survey();
+        return None;
+    };
+    reader.only_for("format", word);
     let password = match format {
         Format::Pkcs12 => Some(reader.need_secret("password")?),
         _ => None,

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use toml::de::DeTable;
+use toml::de::DeValue;
 
 use super::certificates::{self, Context};
 use super::keys;
@@ -23,11 +23,10 @@ pub(super) fn settings(text: &str, path: &Path, mode: Option<u32>) -> Result<(Se
         return Err(refused(path, format!("the configuration is larger than {} KiB", MAX_FILE / 1024), None));
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let (table, errors) = DeTable::parse_recoverable(text);
-    if !errors.is_empty() {
-        let shown = blot(text, &syntax::suspects(text));
-        return Err(Refused { path: path.to_owned(), problems: in_order(syntax::problems(text, &errors)), text: shown });
-    }
+    let table = syntax::parse(text).map_err(|problems| {
+        let text = blot(text, &syntax::suspects(text, &problems));
+        Refused { path: path.to_owned(), problems: in_order(problems), text }
+    })?;
     let sink = Sink::default();
     let settings = document(&Reader::root(table.get_ref(), &sink), path);
     warn_of_plain_secrets(&sink, mode);
@@ -63,11 +62,12 @@ fn version(root: &Reader<'_>) {
         root.problem("version", "missing `version`, expected `version = 1`".to_owned(), hint);
         return;
     };
-    let found = version.integer(0..=i64::MAX);
-    if found.is_some_and(|found| found != VERSION) {
-        let hint = "this certsyncd reads version 1; a newer file needs a newer certsyncd".to_owned();
-        version.refuse("1", Some(hint));
-    }
+    let hint = match version.node.get_ref() {
+        DeValue::Integer(number) if number.to_string() == VERSION.to_string() => return,
+        DeValue::String(_) => "write the number without quotes",
+        _ => "this certsyncd reads version 1; a newer file needs a newer certsyncd",
+    };
+    version.refuse("the number 1", Some(hint.to_owned()));
 }
 
 fn daemon(root: &Reader<'_>) -> Daemon {

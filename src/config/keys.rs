@@ -34,6 +34,23 @@ impl Table {
     pub fn key(&self, name: &str) -> Option<&'static Key> {
         self.keys.iter().find(|key| key.name == name)
     }
+
+    /// Whether a secret may stand in it.
+    pub(super) fn holds_secrets(&self) -> bool {
+        self.keys.iter().any(|key| key.secret)
+    }
+}
+
+/// Whether a key, or a word that some key asks for, has this name.
+pub(super) fn is_known(word: &str) -> bool {
+    let keys = || TABLES.iter().flat_map(|table| table.keys);
+    keys().any(|key| key.name == word || key.only.contains(&word))
+}
+
+/// Whether there is such a key, and no table holds a secret under it.
+pub(super) fn is_harmless(key: &str) -> bool {
+    let mut known = TABLES.iter().filter_map(|table| table.key(key)).peekable();
+    known.peek().is_some() && known.all(|key| !key.secret)
 }
 
 /// Every table.
@@ -42,7 +59,7 @@ pub const TABLES: &[&Table] =
 
 /// Top level.
 pub const ROOT: Table = Table {
-    label: "top level",
+    label: "the top level",
     about: "What the file is made of.",
     keys: &[
         key("version", "required", "the form of this file; 1"),

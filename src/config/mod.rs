@@ -24,6 +24,7 @@ mod settings;
 mod syntax;
 mod targets;
 mod time;
+mod value;
 mod values;
 
 use std::fs::File;
@@ -31,6 +32,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+pub use net::{endpoint_url, hook_url, is_loopback};
 pub use problem::{Problem, Refused};
 pub use settings::*;
 

@@ -1,6 +1,7 @@
 //! Text into what the network needs: addresses to look at, endpoints of clouds, names of certificates.
 
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 
 use url::{Host, Url};
 
@@ -13,6 +14,8 @@ pub(super) const ADDRESS: &str = "`host:port`, such as `127.0.0.1:443` or `[::1]
 pub(super) const LISTEN: &str = "an IP address and a port, such as `127.0.0.1:9632` or `[::1]:9632`";
 /// What an endpoint must be.
 pub(super) const ENDPOINT: &str = "an address such as `https://example.com`; plain http only to a loopback address";
+/// What a webhook's address must be.
+pub(super) const HOOK: &str = "an https address, or http to a loopback address";
 /// What a name of a certificate must be.
 pub(super) const DNS_NAME: &str = "a DNS name such as `www.example.com` or `*.example.com`";
 
@@ -123,7 +126,7 @@ fn base(mut url: Url) -> Result<Url, Wrong> {
 }
 
 /// Whether the address is this host itself: `127.0.0.0/8`, `::1`, `localhost`.
-pub(super) fn is_loopback(url: &Url) -> bool {
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
         Some(Host::Ipv6(ip)) => ip.is_loopback(),
@@ -165,6 +168,29 @@ fn is_label(label: &str) -> bool {
         && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
         && !label.starts_with('-')
         && !label.ends_with('-')
+}
+
+impl FromStr for VerifyAddress {
+    type Err = String;
+
+    /// As in `deploy.NAME.verify`, without a PROXY header; the error says what was expected.
+    fn from_str(text: &str) -> Result<VerifyAddress, String> {
+        address(text).map_err(|wrong| wrong.sentence(ADDRESS))
+    }
+}
+
+/// An endpoint found elsewhere than in the configuration (the vendor's `credentials` file): https, or http to a loopback address.
+///
+/// The error says what was expected and never shows the text.
+pub fn endpoint_url(text: &str) -> Result<Url, String> {
+    endpoint(text).map_err(|wrong| wrong.sentence(ENDPOINT))
+}
+
+/// A webhook's address as it came out of its secret: https, or http to a loopback address.
+///
+/// The error says what was expected and never shows the text, which is a secret.
+pub fn hook_url(text: &str) -> Result<Url, String> {
+    hook(text).map_err(|wrong| wrong.sentence(HOOK))
 }
 
 #[cfg(test)]

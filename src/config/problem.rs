@@ -101,9 +101,15 @@ fn group<'a>(path: &'a str, text: &'a str, problem: &'a Problem, weight: Weight)
         Weight::Warning => Level::WARNING,
     };
     let group = level.primary_title(problem.message.as_str());
-    let group = match &problem.span {
+    let group = match problem.span.as_ref().map(|span| Place::of(text, span)) {
         None => group.element(Origin::path(path)),
-        Some(span) => group.element(snippet(path, text, span)),
+        Some(place) if place.line.len() > MAX_LINE => {
+            group.element(Origin::path(path).line(place.number).char_column(place.column()))
+        }
+        Some(Place { line, number, span }) => {
+            let annotation = AnnotationKind::Primary.span(span);
+            group.element(Snippet::source(line).path(path).line_start(number).annotation(annotation))
+        }
     };
     match &problem.hint {
         None => group,
@@ -111,19 +117,34 @@ fn group<'a>(path: &'a str, text: &'a str, problem: &'a Problem, weight: Weight)
     }
 }
 
-/// The first line of the span alone: a snippet of a whole file would cost its length for each problem.
-fn snippet<'a>(path: &'a str, text: &'a str, span: &Range<usize>) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
-    let start = floor(text, span.start);
-    let before = text.get(..start).unwrap_or_default();
-    let from = before.rfind('\n').map_or(0, |newline| newline + 1);
-    let rest = text.get(from..).unwrap_or_default();
-    let line = rest.split(['\n', '\r']).next().unwrap_or_default();
-    let begin = (start - from).min(line.len());
-    let end = floor(line, (span.end.max(start) - from).min(line.len())).max(begin);
-    Snippet::source(line)
-        .path(path)
-        .line_start(1 + before.matches('\n').count())
-        .annotation(AnnotationKind::Primary.span(begin..end))
+/// Longer lines are named, not shown.
+const MAX_LINE: usize = 4096;
+
+/// The first line of a span: a snippet of a whole file would cost its length for each problem.
+struct Place<'a> {
+    line: &'a str,
+    /// From 1.
+    number: usize,
+    /// In the line.
+    span: Range<usize>,
+}
+
+impl<'a> Place<'a> {
+    fn of(text: &'a str, span: &Range<usize>) -> Place<'a> {
+        let start = floor(text, span.start);
+        let before = text.get(..start).unwrap_or_default();
+        let from = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let rest = text.get(from..).unwrap_or_default();
+        let line = rest.split(['\n', '\r']).next().unwrap_or_default();
+        let begin = (start - from).min(line.len());
+        let end = floor(line, (span.end.max(start) - from).min(line.len())).max(begin);
+        Place { line, number: 1 + before.matches('\n').count(), span: begin..end }
+    }
+
+    /// From 1, in characters.
+    fn column(&self) -> usize {
+        1 + self.line.get(..self.span.start).unwrap_or_default().chars().count()
+    }
 }
 
 /// The nearest character boundary at or before `at`.

@@ -8,8 +8,9 @@ use url::Url;
 
 use super::keys;
 use super::net::{ENDPOINT, endpoint, metadata_endpoint};
-use super::reader::{Reader, Value, list};
+use super::reader::Reader;
 use super::settings::{Cds, Cloud, Huawei, HuaweiApi, HuaweiAuth, Provider};
+use super::value::{Value, list};
 use super::values::{NAME, PATH, Wrong, file_path, id, nearest, quote, table_name};
 
 /// The names of all tables, right or wrong inside, and the providers that are right.
@@ -45,19 +46,35 @@ fn provider(reader: &Reader<'_>, name: &str) -> Option<Provider> {
     const KINDS: [(&str, Kind); 2] = [("huawei-scm", Kind::Huawei), ("cds", Kind::Cds)];
     let rate_limit = reader.take("rate_limit").and_then(|value| value.number(0.0..=MAX_RATE, RATE)).unwrap_or(RATE_LIMIT);
     let ca_file = reader.take("ca_file").and_then(|value| value.parse(PATH, file_path));
-    let kind = reader.need("kind", "`huawei-scm` or `cds`")?;
-    let cloud = match kind.word(&KINDS) {
-        Some(Kind::Huawei) => {
-            reader.only_for("kind", "huawei-scm");
-            Cloud::Huawei(huawei(reader)?)
-        }
-        Some(Kind::Cds) => {
-            reader.only_for("kind", "cds");
-            Cloud::Cds(cds(reader)?)
-        }
-        None => return None,
+    let kind = reader.need("kind", "`huawei-scm` or `cds`").and_then(|value| Some((value.word(&KINDS)?, value.text("")?)));
+    let Some((kind, word)) = kind else {
+        survey(reader);
+        return None;
+    };
+    reader.only_for("kind", word);
+    let cloud = match kind {
+        Kind::Huawei => Cloud::Huawei(huawei(reader)?),
+        Kind::Cds => Cloud::Cds(cds(reader)?),
     };
     Some(Provider { name: name.to_owned(), cloud, rate_limit: (rate_limit > 0.0).then_some(rate_limit), ca_file })
+}
+
+/// What can be said of a provider whose kind is not known.
+fn survey(reader: &Reader<'_>) {
+    url(reader, "endpoint", ENDPOINT, endpoint);
+    if let Some(auth) = reader.take("auth").and_then(|value| Reader::open(&value, &keys::AUTH)) {
+        auth.take("method").and_then(|value| value.word(&METHODS));
+        auth.survey();
+    }
+}
+
+/// An address; one with a user and perhaps a password in it is not shown.
+fn url(reader: &Reader<'_>, key: &str, expected: &str, parse: fn(&str) -> Result<Url, Wrong>) -> Option<Url> {
+    let value = reader.take(key)?;
+    if value.node.get_ref().as_str().is_some_and(|text| text.contains('@')) {
+        value.sink.hide(value.span());
+    }
+    value.parse(expected, parse)
 }
 
 const RATE_LIMIT: f64 = 10.0;
@@ -70,14 +87,13 @@ fn huawei(reader: &Reader<'_>) -> Option<Huawei> {
         warn_of_unknown_region(&value, &region);
         Some(region)
     });
-    let url = |key: &str| reader.take(key).and_then(|value| value.parse(ENDPOINT, endpoint));
     let cloud_id = |key: &str| reader.take(key).and_then(|value| value.parse("letters, digits, `-` and `_`", id));
-    let own = url("endpoint");
+    let own = url(reader, "endpoint", ENDPOINT, endpoint);
     if own.is_none() && !reader.has("endpoint") && !reader.has("region") {
         need_region(reader, "`cn-north-4`");
     }
-    let iam = url("iam_endpoint");
-    let metadata = reader.take("metadata_endpoint").and_then(|value| value.parse("an http or https address", metadata_endpoint));
+    let iam = url(reader, "iam_endpoint", ENDPOINT, endpoint);
+    let metadata = url(reader, "metadata_endpoint", "an http or https address", metadata_endpoint);
     let api =
         reader.take("api").and_then(|value| value.word(&[("export", HuaweiApi::Export), ("download", HuaweiApi::Download)]));
     let api = api.unwrap_or(HuaweiApi::Export);
@@ -218,14 +234,17 @@ fn auth<'d, T: Copy>(reader: &Reader<'d>, methods: &[(&str, T)]) -> Option<(Read
     let value = reader.need("auth", "who is asking, such as `auth = { method = \"access-key\", … }`")?;
     let auth = Reader::open(&value, &keys::AUTH)?;
     let words: Vec<&str> = methods.iter().map(|(word, _)| *word).collect();
-    let method = auth.need("method", &list(&words))?;
-    let found = method.word(methods)?;
-    auth.only_for("method", method.text("")?);
+    let method = auth.need("method", &list(&words)).and_then(|value| Some((value.word(methods)?, value.text("")?)));
+    let Some((found, word)) = method else {
+        auth.survey();
+        return None;
+    };
+    auth.only_for("method", word);
     Some((auth, found))
 }
 
 fn cds(reader: &Reader<'_>) -> Option<Cds> {
-    let own = reader.take("endpoint").and_then(|value| value.parse(ENDPOINT, endpoint));
+    let own = url(reader, "endpoint", ENDPOINT, endpoint);
     let region = reader.take("region").and_then(|value| value.word(&CDS_REGIONS));
     if !reader.has("endpoint") && !reader.has("region") {
         need_region(reader, "`cn`, `asia` or `us`");
@@ -234,7 +253,6 @@ fn cds(reader: &Reader<'_>) -> Option<Cds> {
     let (access_key, secret_key) = (auth.need_secret("access_key"), auth.need_secret("secret_key"));
     if let Some(value) = auth.take("security_token") {
         let message = format!("`{}` does not apply to `kind = \"cds\"`, only to `huawei-scm`", value.at);
-        value.sink.blots.borrow_mut().push(value.span());
         value.problem(message, Some("remove it".to_owned()));
     }
     Some(Cds { endpoint: own.or_else(|| Url::parse(region?).ok())?, access_key: access_key?, secret_key: secret_key? })

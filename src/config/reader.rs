@@ -4,16 +4,15 @@
 //! that was there has already been reported to the [`Sink`], so callers go on reading and nobody reports twice.
 
 use std::cell::RefCell;
-use std::ops::{Range, RangeInclusive};
-
-use secrecy::SecretString;
+use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, Table};
 use super::problem::Problem;
-use super::secret::{self, Source};
+use super::secret::Source;
+use super::value::{Value, list};
 use super::values::{Wrong, nearest, quote};
 
 /// Where findings go.
@@ -30,6 +29,11 @@ pub(super) struct Sink {
 impl Sink {
     pub(super) fn problem(&self, at: &str, span: Option<Range<usize>>, message: String, hint: Option<String>) {
         self.problems.borrow_mut().push(Problem { at: at.to_owned(), message, hint, span });
+    }
+
+    /// Hides a value of which something may be a secret.
+    pub(super) fn hide(&self, span: Range<usize>) {
+        self.blots.borrow_mut().push(span);
     }
 
     /// Whether there are so many problems that looking for the nearest name would only cost time: nobody will see it.
@@ -64,6 +68,9 @@ impl<'d> Reader<'d> {
     /// `value` as a table of this kind; its unknown keys are reported.
     pub(super) fn open(value: &Value<'d>, known: &'static Table) -> Option<Reader<'d>> {
         let DeValue::Table(table) = value.node.get_ref() else {
+            if known.holds_secrets() {
+                blot(value.node, value.sink);
+            }
             let hint = match value.node.get_ref() {
                 DeValue::Array(_) => Some(format!("write it as a single table, {}", known.label)),
                 _ => None,
@@ -72,6 +79,7 @@ impl<'d> Reader<'d> {
             return None;
         };
         let reader = Reader { at: value.at.clone(), span: Some(value.span()), sink: value.sink, table, known };
+        reader.blot_secrets();
         reader.report_unknown();
         Some(reader)
     }
@@ -126,15 +134,20 @@ impl<'d> Reader<'d> {
         named
     }
 
-    /// Reports keys that belong to another `kind` (or `method`) than `found`.
+    /// Reports keys that belong to another `kind` (or `method`, `format`) than `found`.
     pub(super) fn only_for(&self, selector: &str, found: &str) {
         for key in self.known.keys.iter().filter(|key| !key.only.is_empty() && !key.only.contains(&found)) {
-            let Some(value) = self.table.get(key.name) else { continue };
-            let owners = list(key.only);
-            let message = format!("`{}` does not apply to `{selector} = \"{found}\"`, only to {owners}", self.path(key.name));
+            let Some(span) = self.key_span(key.name) else { continue };
             let at = self.path(key.name);
-            self.sink.problem(&at, Some(self.key_span(key.name).unwrap_or(value.span())), message, Some("remove it".to_owned()));
-            self.sink.blots.borrow_mut().push(value.span());
+            let message = format!("`{at}` does not apply to `{selector} = \"{found}\"`, only to {}", list(key.only));
+            self.sink.problem(&at, Some(span), message, Some("remove it".to_owned()));
+        }
+    }
+
+    /// Reads every secret for its problems alone, where a table is wrong in a way that leaves no other use for them.
+    pub(super) fn survey(&self) {
+        for key in self.known.keys.iter().filter(|key| key.secret && key.name != "headers") {
+            self.secret(key.name);
         }
     }
 
@@ -160,37 +173,81 @@ impl<'d> Reader<'d> {
 
     /// The table as people write it: `[deploy.nginx]`, `[[certificate]]`.
     fn label(&self) -> String {
-        match self.at.as_str() {
-            "" => "the top of the file".to_owned(),
-            at if at.ends_with(']') => self.known.label.to_owned(),
-            at if self.known.label.starts_with('[') => format!("[{at}]"),
-            at => format!("`{at}`"),
+        match (self.at.as_str(), self.known.label) {
+            ("", _) => "the top level".to_owned(),
+            (_, label) if label.starts_with("[[") => label.to_owned(),
+            (at, label) if label.starts_with('[') => format!("[{at}]"),
+            (at, _) => format!("`{at}`"),
+        }
+    }
+
+    /// Nothing of a key that holds a secret is ever shown, whatever else is wrong with the table.
+    fn blot_secrets(&self) {
+        for key in self.known.keys.iter().filter(|key| key.secret) {
+            if let Some(value) = self.table.get(key.name) {
+                blot_plain(value, self.sink);
+            }
         }
     }
 
     fn report_unknown(&self) {
         for (key, value) in self.table.iter().filter(|(key, _)| self.known.key(key.get_ref()).is_none()) {
             let name = key.get_ref();
-            let message = format!("unknown key `{}` in {}", quote(name), self.label());
-            self.sink.problem(&self.path(name), Some(key.span()), message, self.hint_for(name));
-            self.sink.blots.borrow_mut().push(value.span());
+            let meant = self.meant(name);
+            let is_scalar = !matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_));
+            if self.known.holds_secrets() || !is_scalar || !meant.is_some_and(keys::is_harmless) {
+                blot(value, self.sink);
+            }
+            let message =
+                format!("unknown key `{}` {} {}", quote(name), if self.at.is_empty() { "at" } else { "in" }, self.label());
+            self.sink.problem(&self.path(name), Some(key.span()), message, self.hint_for(name, meant));
         }
     }
 
-    /// The nearest key of this table, else the table that has a key of exactly this name, else all keys.
-    fn hint_for(&self, name: &str) -> Option<String> {
-        let known = || self.known.keys.iter().map(|key| key.name);
+    /// The key that was probably meant: the nearest of this table, else one of exactly this name elsewhere.
+    fn meant(&self, name: &str) -> Option<&'static str> {
         if self.sink.is_tired() {
             return None;
         }
-        if let Some(near) = nearest(name, known()) {
-            return Some(format!("did you mean `{near}`?"));
+        let near = nearest(name, self.known.keys.iter().map(|key| key.name));
+        near.or_else(|| keys::TABLES.iter().find_map(|table| table.key(name)).map(|key| key.name))
+    }
+
+    fn hint_for(&self, name: &str, meant: Option<&str>) -> Option<String> {
+        match meant {
+            Some(meant) if self.known.key(meant).is_some() => Some(format!("did you mean `{meant}`?")),
+            Some(_) => {
+                // The top level comes last: who writes `deploy` in a table hardly means `[deploy.NAME]`.
+                let tables = keys::TABLES.iter().skip(1).chain(keys::TABLES.iter().take(1));
+                let owner = tables.filter(|table| table.key(name).is_some()).map(|table| table.label).next();
+                owner.map(|label| format!("`{name}` belongs to {label}"))
+            }
+            None => {
+                let known: Vec<&str> = self.known.keys.iter().map(|key| key.name).collect();
+                Some(format!("known keys: {}", known.join(", ")))
+            }
         }
-        let owners: Vec<&str> = keys::TABLES.iter().filter(|table| table.key(name).is_some()).map(|table| table.label).collect();
-        if !owners.is_empty() {
-            return Some(format!("`{name}` belongs to {}", owners.join(" or ")));
+    }
+}
+
+/// Hides every value inside.
+fn blot(node: &Spanned<DeValue<'_>>, sink: &Sink) {
+    match node.get_ref() {
+        DeValue::Table(table) => table.values().for_each(|value| blot(value, sink)),
+        DeValue::Array(array) => array.iter().for_each(|value| blot(value, sink)),
+        _ => sink.hide(node.span()),
+    }
+}
+
+/// Hides every value inside but the names of files, variables and credentials.
+fn blot_plain(node: &Spanned<DeValue<'_>>, sink: &Sink) {
+    let DeValue::Table(table) = node.get_ref() else { return blot(node, sink) };
+    for (key, value) in table.iter().filter(|(key, value)| keys::SECRET.key(key.get_ref()).is_none() || !value.get_ref().is_str())
+    {
+        match keys::SECRET.key(key.get_ref()) {
+            Some(_) => blot(value, sink),
+            None => blot_plain(value, sink),
         }
-        Some(format!("known keys: {}", known().collect::<Vec<_>>().join(", ")))
     }
 }
 
@@ -201,211 +258,8 @@ pub(super) struct Named<'d> {
     pub(super) value: Value<'d>,
 }
 
-/// A value and its place.
-pub(super) struct Value<'d> {
-    /// Path, such as `certificate[1].deploy[0]`.
-    pub(super) at: String,
-    pub(super) node: &'d Spanned<DeValue<'d>>,
-    pub(super) sink: &'d Sink,
-}
-
-impl<'d> Value<'d> {
-    /// Where it stands.
-    pub(super) fn span(&self) -> Range<usize> {
-        self.node.span()
-    }
-
-    /// Reports `message` here.
-    pub(super) fn problem(&self, message: String, hint: Option<String>) {
-        self.sink.problem(&self.at, Some(self.span()), message, hint);
-    }
-
-    /// Reports `message` here as unwise.
-    pub(super) fn warning(&self, message: String, hint: Option<String>) {
-        self.sink.warning(&self.at, Some(self.span()), message, hint);
-    }
-
-    /// Reports that something else was expected.
-    pub(super) fn refuse(&self, expected: &str, hint: Option<String>) {
-        self.problem(format!("`{}` is {}, expected {expected}", quote(&self.at), self.found()), hint);
-    }
-
-    /// Text, or a problem.
-    pub(super) fn text(&self, expected: &str) -> Option<&'d str> {
-        match self.node.get_ref() {
-            DeValue::String(text) => Some(text),
-            other => {
-                let hint = match other {
-                    DeValue::Integer(number) => Some(in_quotes(number.as_str(), expected)),
-                    DeValue::Float(number) => Some(in_quotes(number.as_str(), expected)),
-                    DeValue::Array(_) => Some("only one is possible here".to_owned()),
-                    _ => None,
-                };
-                self.refuse(expected, hint);
-                None
-            }
-        }
-    }
-
-    /// Text through `parse`, or a problem.
-    pub(super) fn parse<T>(&self, expected: &str, parse: impl Fn(&str) -> Result<T, Wrong>) -> Option<T> {
-        match parse(self.text(expected)?) {
-            Ok(value) => Some(value),
-            Err(Wrong { expected: narrower, hint }) => {
-                self.refuse(narrower.as_deref().unwrap_or(expected), hint);
-                None
-            }
-        }
-    }
-
-    /// One of a few words, or a problem.
-    pub(super) fn word<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
-        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        self.parse(&list(&known), |text| {
-            let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
-            found.ok_or_else(|| Wrong::hint(nearest(text, known.iter().copied()).map(|near| format!("did you mean `{near}`?"))))
-        })
-    }
-
-    /// A whole number within bounds, or a problem.
-    pub(super) fn integer(&self, bounds: RangeInclusive<i64>) -> Option<i64> {
-        let found = match self.node.get_ref() {
-            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok().filter(|n| bounds.contains(n)),
-            _ => None,
-        };
-        if found.is_none() {
-            let hint = self.node.get_ref().is_str().then(|| "write the number without quotes".to_owned());
-            self.refuse(&format!("a whole number from {} to {}", bounds.start(), bounds.end()), hint);
-        }
-        found
-    }
-
-    /// A number within bounds, or a problem.
-    pub(super) fn number(&self, bounds: RangeInclusive<f64>, expected: &str) -> Option<f64> {
-        let found = match self.node.get_ref() {
-            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok().map(|n| n as f64),
-            DeValue::Float(number) => number.as_str().parse().ok(),
-            _ => None,
-        };
-        let found = found.filter(|n| bounds.contains(n));
-        if found.is_none() {
-            let hint = self.node.get_ref().is_str().then(|| "write the number without quotes".to_owned());
-            self.refuse(expected, hint);
-        }
-        found
-    }
-
-    /// `true` or `false`, or a problem.
-    pub(super) fn flag(&self) -> Option<bool> {
-        let found = self.node.get_ref().as_bool();
-        if found.is_none() {
-            self.refuse("`true` or `false`", None);
-        }
-        found
-    }
-
-    /// Each element of an array of at most `most`, or a problem.
-    pub(super) fn list(&self, most: usize, expected: &str) -> Option<Vec<Value<'d>>> {
-        let DeValue::Array(array) = self.node.get_ref() else {
-            let hint = match self.node.get_ref() {
-                DeValue::String(text) => Some(format!("put it in brackets: `[\"{}\"]`", quote(text))),
-                DeValue::Integer(number) => Some(format!("put it in brackets: `[{number}]`")),
-                DeValue::Table(_) => Some("head it with double brackets, `[[…]]`".to_owned()),
-                _ => None,
-            };
-            self.refuse(expected, hint);
-            return None;
-        };
-        if array.len() > most {
-            self.problem(format!("`{}` has {} entries, expected at most {most}", self.at, array.len()), None);
-            return None;
-        }
-        let element = |(index, node)| Value { at: format!("{}[{index}]", self.at), node, sink: self.sink };
-        Some(array.iter().enumerate().map(element).collect())
-    }
-
-    /// A secret's source, or a problem that never shows it.
-    pub(super) fn secret(&self) -> Option<Source> {
-        match self.node.get_ref() {
-            DeValue::Table(_) => self.secret_elsewhere(),
-            DeValue::String(text) => self.secret_here(text),
-            other => {
-                self.sink.blots.borrow_mut().push(self.span());
-                let message = format!("`{}` is {}, expected {SECRET}", self.at, article(other.type_str()));
-                self.problem(message, other.is_integer().then(|| "put it in quotes".to_owned()));
-                None
-            }
-        }
-    }
-
-    fn secret_here(&self, text: &str) -> Option<Source> {
-        self.sink.blots.borrow_mut().push(self.span());
-        if let Err(why) = secret::check(text) {
-            self.problem(format!("`{}` {why}, expected {SECRET}", self.at), None);
-            return None;
-        }
-        self.sink.plain.borrow_mut().push((self.at.clone(), self.span()));
-        Some(Source::Plain(SecretString::from(text)))
-    }
-
-    fn secret_elsewhere(&self) -> Option<Source> {
-        let reader = Reader::open(self, &keys::SECRET)?;
-        let given: Vec<&str> = keys::SECRET.keys.iter().map(|key| key.name).filter(|key| reader.has(key)).collect();
-        if given.len() != 1 {
-            let found = if given.is_empty() { "none".to_owned() } else { list(&given) };
-            self.problem(format!("`{}` has {found}, expected exactly one of `file`, `env` or `credential`", self.at), None);
-            return None;
-        }
-        if let Some(file) = reader.take("file") {
-            return file.parse(super::values::PATH, super::values::path).map(Source::File);
-        }
-        if let Some(env) = reader.take("env") {
-            return env.parse("the name of an environment variable", secret::variable_name).map(Source::Env);
-        }
-        reader
-            .take("credential")?
-            .parse("the name of a systemd credential, without `/`", secret::credential_name)
-            .map(Source::Credential)
-    }
-
-    /// What is there, in words.
-    fn found(&self) -> String {
-        match self.node.get_ref() {
-            DeValue::String(text) => format!("`{}`", quote(text)),
-            DeValue::Integer(number) => format!("the number {}", quote(&number.to_string())),
-            DeValue::Float(number) => format!("the number {}", quote(number.as_str())),
-            DeValue::Boolean(flag) => format!("`{flag}`"),
-            DeValue::Array(array) if array.is_empty() => "an empty array".to_owned(),
-            other => article(other.type_str()),
-        }
-    }
-}
-
-const SECRET: &str = "a secret: `{ file = … }`, `{ env = … }`, `{ credential = … }` or a plain string";
-
-/// `a`, `b` or `c`, each in backticks.
-pub(super) fn list(words: &[&str]) -> String {
-    match words {
-        [] => "nothing".to_owned(),
-        [only] => format!("`{only}`"),
-        [rest @ .., last] => {
-            format!("{} or `{last}`", rest.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "))
-        }
-    }
-}
-
 fn join(at: &str, key: &str) -> String {
     let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     let key = if plain { quote(key) } else { format!("\"{}\"", quote(key)) };
     if at.is_empty() { key } else { format!("{at}.{key}") }
-}
-
-fn article(word: &str) -> String {
-    let article = if word.starts_with(['a', 'i']) { "an" } else { "a" };
-    format!("{article} {word}")
-}
-
-fn in_quotes(number: &str, expected: &str) -> String {
-    let unit = if expected.contains("duration") { "s" } else { "" };
-    format!("put it in quotes: `\"{}{unit}\"`", quote(number))
 }

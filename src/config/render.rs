@@ -45,7 +45,7 @@ fn render_provider(provider: &Provider) -> String {
         Cloud::Huawei(huawei) => render_huawei(&mut lines, huawei),
         Cloud::Cds(cds) => {
             lines.text("kind", "cds");
-            lines.text("endpoint", cds.endpoint.as_str());
+            lines.text("endpoint", cds.endpoint.as_str().trim_end_matches('/'));
             let keys = [("access_key", source(&cds.access_key)), ("secret_key", source(&cds.secret_key))];
             lines.raw("auth", auth("access-key", &keys));
         }
@@ -58,9 +58,9 @@ fn render_provider(provider: &Provider) -> String {
 fn render_huawei(lines: &mut Lines, huawei: &Huawei) {
     lines.text("kind", "huawei-scm");
     lines.optional("region", huawei.region.as_deref().map(quoted));
-    lines.text("endpoint", huawei.endpoint.as_str());
-    lines.text("iam_endpoint", huawei.iam_endpoint.as_str());
-    lines.text("metadata_endpoint", huawei.metadata_endpoint.as_str());
+    lines.text("endpoint", huawei.endpoint.as_str().trim_end_matches('/'));
+    lines.text("iam_endpoint", huawei.iam_endpoint.as_str().trim_end_matches('/'));
+    lines.text("metadata_endpoint", huawei.metadata_endpoint.as_str().trim_end_matches('/'));
     lines.optional("project_id", huawei.project_id.as_deref().map(quoted));
     lines.optional("domain_id", huawei.domain_id.as_deref().map(quoted));
     lines.optional("enterprise_project_id", huawei.enterprise_project_id.as_deref().map(quoted));

@@ -81,6 +81,7 @@ pub struct Provider {
 
 /// Which cloud a provider is.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a process has a handful of them")]
 pub enum Cloud {
     /// `kind = "huawei-scm"`.
     Huawei(Huawei),

@@ -1,19 +1,41 @@
 //! TOML itself: errors of syntax in words, and what must not be shown of a text that is not TOML.
 //!
-//! Start at [`problems`].
+//! Start at [`parse`].
 
+use std::collections::BTreeSet;
 use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::DeTable;
 
 use super::keys;
 use super::problem::Problem;
 use super::values::quote;
 
-/// Every error of syntax, as problems.
-pub(super) fn problems(text: &str, errors: &[toml::de::Error]) -> Vec<Problem> {
+/// The document, or every error of syntax.
+///
+/// Of a file with more than [`WINDOW`] bytes after its first error, only the errors in so many: a file of garbage would else become
+/// millions of them, and fill the memory.
+pub(super) fn parse(text: &str) -> Result<Spanned<DeTable<'_>>, Vec<Problem>> {
+    let first = match DeTable::parse(text) {
+        Ok(table) => return Ok(table),
+        Err(error) => error,
+    };
+    let end = first.span().map_or(0, |span| span.start).saturating_add(WINDOW).min(text.len());
+    let cut = if end < text.len() { text.get(..end).and_then(|text| text.rfind('\n')).unwrap_or(0) } else { end };
+    let mut errors = DeTable::parse_recoverable(text.get(..cut).unwrap_or_default()).1;
+    // What reaches the cut may only be wrong because of it.
+    errors.retain(|error| cut == text.len() || error.span().is_some_and(|span| span.end < cut));
+    if errors.is_empty() {
+        errors.push(first);
+    }
     let mut problems: Vec<Problem> = errors.iter().map(|error| problem(text, error)).collect();
     problems.dedup();
-    problems
+    Err(problems)
 }
+
+/// How far behind the first error further ones are looked for, in bytes.
+const WINDOW: usize = 64 * 1024;
 
 fn problem(text: &str, error: &toml::de::Error) -> Problem {
     let message = error.message();
@@ -33,61 +55,50 @@ const HINTS: [(&str, &str); 3] = [
     ("recursion", "nothing in this file is nested so deeply"),
 ];
 
-/// Places of a text that may hold a secret, found without understanding it: after each `key =` that is not known to be harmless, to the
-/// end of the line, and on the lines that follow without a key of their own.
-pub(super) fn suspects(text: &str) -> Vec<Range<usize>> {
+/// Places of a text that may hold a secret, found without understanding it.
+///
+/// Lines without a problem are not shown at all. Of the others, a line that only gives values to keys known to be harmless is shown as it is,
+/// and so is the head of a table. Of any other line, such as `secret_key "…"` or the middle of a string, only the words that the configuration itself knows.
+pub(super) fn suspects(text: &str, problems: &[Problem]) -> Vec<Range<usize>> {
+    let places: BTreeSet<usize> = problems.iter().filter_map(|problem| problem.span.as_ref().map(|span| span.start)).collect();
     let mut suspects = Vec::new();
-    let mut secret = false;
     let mut start = 0;
     for line in text.split_inclusive('\n') {
-        let assigned = secret_from(line);
-        secret = match (assigned, line.trim_start().starts_with(['[', '#'])) {
-            (Assigned::Secret(at), _) => {
-                suspects.push(start + at..start + line.len());
-                true
-            }
-            (Assigned::Nothing, false) if secret => {
-                suspects.push(start..start + line.len());
-                true
-            }
-            _ => false,
-        };
+        if places.range(start..=start + line.len()).next().is_none() {
+            suspects.push(start..start + line.len());
+        } else if !is_head(line) && !is_harmless(line) {
+            let foreign = words(line).filter(|(_, word)| !keys::is_known(word));
+            suspects.extend(foreign.map(|(at, word)| start + at..start + at + word.len()));
+        }
         start += line.len();
     }
     suspects
 }
 
-enum Assigned {
-    /// No `=` in the line.
-    Nothing,
-    /// Only keys that hold no secret.
-    Harmless,
-    /// From this byte on there may be one.
-    Secret(usize),
+/// `[daemon]`, `[[certificate]]`: brackets and bare keys, without any value.
+fn is_head(line: &str) -> bool {
+    let line = line.trim();
+    line.starts_with('[') && !line.contains(['=', '"', '\'', '{', ','])
 }
 
-fn secret_from(line: &str) -> Assigned {
-    let mut assigned = Assigned::Nothing;
-    for (at, _) in line.match_indices('=') {
-        let before = line.get(..at).unwrap_or_default().trim_end();
-        let key =
-            before.rsplit(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-' | '"' | '\''))).next().unwrap_or_default();
-        let key = key.trim_matches(['"', '\'']);
-        let after = line.get(at + 1..).unwrap_or_default();
-        // A table in braces is judged by its own keys.
-        let table = after.trim_start().starts_with('{');
-        if !table && !is_harmless(key) {
-            return Assigned::Secret(at + 1);
-        }
-        assigned = Assigned::Harmless;
-    }
-    assigned
+/// Whether every value of the line belongs to a key that never holds a secret.
+fn is_harmless(line: &str) -> bool {
+    let before_each_value = || line.split('=').rev().skip(1).map(|before| words(before).last().map_or("", |(_, word)| word));
+    let starts_with_key = words(line).next().is_some_and(|(_, word)| keys::is_harmless(word));
+    let no_secret = words(line).all(|(_, word)| !keys::is_known(word) || keys::is_harmless(word));
+    starts_with_key && no_secret && before_each_value().count() == 1 && before_each_value().all(keys::is_harmless)
 }
 
-/// Whether every table that knows this key holds no secret under it.
-fn is_harmless(key: &str) -> bool {
-    let mut known = keys::TABLES.iter().filter_map(|table| table.key(key)).peekable();
-    known.peek().is_some() && known.all(|key| !key.secret)
+/// Every run of characters that could be a key, or a part of a value, with its place.
+fn words(line: &str) -> impl Iterator<Item = (usize, &str)> {
+    let is_structure = |c: char| c.is_whitespace() || "=[]{},\"'#".contains(c);
+    let mut at = 0;
+    line.split(is_structure).filter_map(move |word| {
+        let place = at;
+        let after = line.get(place + word.len()..).and_then(|rest| rest.chars().next());
+        at = place + word.len() + after.map_or(0, char::len_utf8);
+        (!word.is_empty()).then_some((place, word))
+    })
 }
 
 #[cfg(test)]
@@ -98,9 +109,23 @@ mod tests {
 
     #[test]
     fn what_may_be_a_secret_is_found_without_toml() {
-        let text = "version = 1\nsecret_key = \"a\nauth = { method = \"token\", token = \"b\" }\nsecret_kye = 'c\nstill c\n# comment\nregion = \"cn\"\n\"password\" = \"d\"\n[x]\n";
-        let shown = blot(text, &suspects(text));
-        let expected = "version = 1\nsecret_key =***\nauth = { method = \"token\", token =******\nsecret_kye =***\n*******\n# comment\nregion = \"cn\"\n\"password\" =****\n[x]\n";
-        assert_eq!(shown, expected);
+        for (line, shown) in [
+            ("version = 1", "version = 1"),
+            ("[providers.scm.auth]", "[providers.scm.auth]"),
+            ("name = \"www.example.com", "name = \"www.example.com"),
+            ("secret_key = \"a/b c", "secret_key = \"*** *"),
+            ("secret_key \"abc\"", "secret_key \"***\""),
+            ("secret_kye = 'abc'", "********** = '***'"),
+            ("auth = { method = \"token\", token = \"abc\" }", "auth = { method = \"token\", token = \"***\" }"),
+            ("id = \"x\"secret_key = \"abc\"", "id = \"*\"secret_key = \"***\""),
+            ("still the secret\"\"\"", "***** *** secret\"\"\""),
+            ("= \"abc\"", "= \"***\""),
+            ("[\"abc\", abc]", "[\"***\", ***]"),
+            ("\"password\" = \"é\"", "\"password\" = \"**\""),
+        ] {
+            let problem = Problem { at: String::new(), message: String::new(), hint: None, span: Some(0..0) };
+            assert_eq!(blot(line, &suspects(line, &[problem])), shown);
+        }
+        assert_eq!(blot("version = 1", &suspects("version = 1", &[])), "***********");
     }
 }

@@ -11,9 +11,10 @@ use super::certificates::distinct;
 use super::keys;
 use super::net::{ADDRESS, address};
 use super::providers::check_name;
-use super::reader::{Reader, Value};
+use super::reader::Reader;
 use super::settings::{Target, TargetKind, VerifyAddress};
 use super::time::{self, DURATION, WINDOW, duration};
+use super::value::Value;
 use super::values::{PATH, file_path};
 
 /// The names of all tables, right or wrong inside, and the targets that are right.
@@ -68,11 +69,16 @@ fn target(reader: &Reader<'_>, name: &str) -> Option<Target> {
     let value = reader.need("kind", "`nginx`, `haproxy` or `command`")?;
     let kind = value.word(&KINDS)?;
     reader.only_for("kind", value.text("")?);
-    let reload_is_default = written.is_none();
-    let reload = match written {
-        Some(reload) => reload?,
-        None => default_reload(reader, kind)?,
+    let default = default_reload(kind);
+    let reload = match (written, &default) {
+        (Some(reload), _) => reload?,
+        (None, Some(default)) => default.clone(),
+        (None, None) => {
+            reader.need("reload", "an argument vector such as `[\"systemctl\", \"reload\", \"postfix.service\"]`")?;
+            return None;
+        }
     };
+    let reload_is_default = default.is_some_and(|default| default == reload);
     let verify = verify.unwrap_or_default();
     warn_of_doubtful(reader, test.as_deref(), kind, &verify);
     let kind = match kind {
@@ -94,14 +100,11 @@ const MAX_ARGUMENTS: usize = 100;
 const MAX_ARGUMENT: usize = 4096;
 
 /// The unit's own reload, by systemd; `--no-ask-password`, since nobody is there to be asked.
-fn default_reload(reader: &Reader<'_>, kind: Kind) -> Option<Vec<String>> {
+fn default_reload(kind: Kind) -> Option<Vec<String>> {
     let unit = match kind {
         Kind::Nginx => "nginx.service",
         Kind::Haproxy => "haproxy.service",
-        Kind::Command => {
-            reader.need("reload", "an argument vector such as `[\"systemctl\", \"reload\", \"postfix.service\"]`")?;
-            return None;
-        }
+        Kind::Command => return None,
     };
     Some(["systemctl", "--no-ask-password", "reload", unit].map(str::to_owned).to_vec())
 }

@@ -1,6 +1,7 @@
 //! Text into times: durations, schedules, zones, maintenance windows; and durations back into text.
 
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -77,7 +78,7 @@ pub(super) fn cron(text: &str) -> Result<Cron, Wrong> {
         (1, true) => text.trim().to_owned(),
         (5, _) => format!("0 {}", text.trim()),
         (6, _) => text.trim().to_owned(),
-        (found, _) => return Err(Wrong::expected(format!("{SCHEDULE}; there are {found}"))),
+        (found, _) => return Err(Wrong::expected(format!("{SCHEDULE}; found {found}"))),
     };
     let pattern = CronParser::builder()
         .seconds(Seconds::Required)
@@ -190,6 +191,33 @@ const WEEKDAYS: [(&str, &str); 7] = [
     ("Sat", "Saturday"),
     ("Sun", "Sunday"),
 ];
+
+impl FromStr for Cron {
+    type Err = String;
+
+    /// As in `daemon.schedule`; the error says what was expected.
+    fn from_str(text: &str) -> Result<Cron, String> {
+        cron(text).map_err(|wrong| wrong.sentence(SCHEDULE))
+    }
+}
+
+impl FromStr for Zone {
+    type Err = String;
+
+    /// As in `daemon.timezone`; the error says what was expected.
+    fn from_str(text: &str) -> Result<Zone, String> {
+        zone(text).map_err(|wrong| wrong.sentence(ZONE))
+    }
+}
+
+impl FromStr for Window {
+    type Err = String;
+
+    /// As in `deploy.NAME.window`; the error says what was expected.
+    fn from_str(text: &str) -> Result<Window, String> {
+        window(text).map_err(|wrong| wrong.sentence(WINDOW))
+    }
+}
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]

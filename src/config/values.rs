@@ -32,6 +32,15 @@ impl Wrong {
     }
 }
 
+impl Wrong {
+    /// In a sentence, without the text itself: `expected …; did you mean …?`.
+    pub(super) fn sentence(self, expected: &str) -> String {
+        let expected = self.expected.as_deref().unwrap_or(expected);
+        let hint = self.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+        format!("expected {expected}{hint}")
+    }
+}
+
 /// What a path must be.
 pub(super) const PATH: &str = "an absolute path";
 /// What an entry's name must be.
@@ -145,9 +154,13 @@ pub(super) fn nearest<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> O
     }
     let plain = |word: &str| word.to_ascii_lowercase().replace('_', "-");
     let wanted = plain(text);
+    let begins = |word: &str| wanted.len() >= 3 && plain(word).starts_with(&wanted);
     let scored = words.map(|word| (strsim::damerau_levenshtein(&wanted, &plain(word)), word));
     let allowed = |word: &str| 1 + wanted.len().max(word.len()) / 4;
-    scored.filter(|(distance, word)| *distance <= allowed(word)).min_by_key(|(distance, _)| *distance).map(|(_, word)| word)
+    scored
+        .filter(|(distance, word)| *distance <= allowed(word) || begins(word))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, word)| word)
 }
 
 /// Longer texts are not compared with known words.
@@ -229,6 +242,7 @@ mod tests {
         let words = ["adopt", "warn", "ignore"];
         assert_eq!(nearest("adpot", words.into_iter()), Some("adopt"));
         assert_eq!(nearest("Warn", words.into_iter()), Some("warn"));
+        assert_eq!(nearest("huawei", ["huawei-scm", "cds"].into_iter()), Some("huawei-scm"));
         assert_eq!(nearest("never", words.into_iter()), None);
         assert_eq!(nearest("state-dir", ["state_dir"].into_iter()), Some("state_dir"));
     }

@@ -108,7 +108,7 @@ pub enum Error {
 /// A program's own words, fit to be shown: one line, no control characters, no keys, at most [`MAX_WORDS`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Words(String);
+pub struct Words(Box<str>);
 
 impl Error {
     /// A stable word for counters.
@@ -322,8 +322,8 @@ impl Words {
         let tail: String = all.chars().skip(excess).collect();
         match (tail.is_empty(), excess) {
             (true, _) => None,
-            (false, 0) => Some(Words(tail)),
-            (false, _) => Some(Words(format!("{CUT}{tail}"))),
+            (false, 0) => Some(Words(tail.into())),
+            (false, _) => Some(Words(format!("{CUT}{tail}").into())),
         }
     }
 

@@ -57,22 +57,20 @@ pub async fn update(socket: &Path, live: &Path, pem: &[u8], expected: Fingerprin
     }
 }
 
-/// Whether the haproxy at `socket` has loaded the file at `live`; a socket that does not answer knows nothing.
-pub async fn knows(socket: &Path, live: &Path, timeout: Duration) -> bool {
-    let socket = Socket { path: socket, deadline: Instant::now() + timeout };
-    let Ok(prefixes) = workers(socket).await else { return false };
-    for prefix in prefixes {
-        let Ok(answer) = socket.ask(&format!("{prefix}show ssl cert"), None).await else { continue };
-        let names = listed(&answer).map(|listed| listed.names).unwrap_or_default();
-        if !same_file(names, live.to_owned()).await.is_empty() {
-            return true;
-        }
-    }
-    false
-}
-
 fn leaf_of(pem: &[u8]) -> Option<Shown> {
     CertificateDer::from_pem_slice(pem).ok().map(|der| Shown::of(&der))
+}
+
+/// The files that the haproxy at `socket` loaded its certificates from, links followed: what must not be pruned. `None`: it does not say.
+pub async fn loaded(socket: &Path, timeout: Duration) -> Option<Vec<PathBuf>> {
+    let socket = Socket { path: socket, deadline: Instant::now() + timeout };
+    let mut files = Vec::new();
+    for prefix in workers(socket).await.ok()? {
+        let names = listed(&socket.ask(&format!("{prefix}show ssl cert"), None).await.ok()?)?.names;
+        files.extend(names.into_iter().filter(|name| name.starts_with('/')).map(PathBuf::from));
+    }
+    let follow = move || files.into_iter().filter_map(|file| file.canonicalize().ok()).collect();
+    tokio::task::spawn_blocking(follow).await.ok()
 }
 
 /// Why an update ended early.

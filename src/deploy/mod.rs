@@ -4,9 +4,10 @@
 //! |---|---|---|
 //! | is it running | [`state`] | never: `Unknown` |
 //! | try the pair before it is live | [`stage`] | TLS, or this host's haproxy, refuses the pair |
-//! | the operator's own test | [`test`] | the command fails |
+//! | the operator's own test | [`test()`] | the command fails |
 //! | read the files again | [`reload`] | the command fails; the unit's journal is in the words |
 //! | in place, no reload | [`update`] | haproxy refuses the pair |
+//! | what it has loaded | [`loaded`] | never: `None` |
 //! | what is served | [`look`], [`look_for`], [`wait_served`], [`wait_all`] | never: each [`crate::report::Served`] says |
 //! | is that right | [`judge`] | something else is served |
 //!
@@ -23,10 +24,10 @@ mod verify;
 
 use std::path::PathBuf;
 
-use crate::config::{Target, TargetKind};
+use crate::config::Target;
 use crate::report::{Failure, Fingerprint};
 
-pub use haproxy::{Update, knows, update};
+pub use haproxy::{Update, loaded, update};
 pub use stage::{Staged, self_check, stage};
 pub use systemd::{UnitState, polkit_rule, state};
 pub use verify::{Expected, LOOKS_AT_ONCE, judge, look, look_for, wait_all, wait_served};
@@ -42,30 +43,30 @@ pub async fn test(target: &Target) -> Result<(), Failure> {
 pub async fn reload(target: &Target) -> Result<(), Failure> {
     let mark = systemd::mark(target).await;
     let Err(source) = command::run(&systemd::reload_argv(target), target.timeout, &[], None).await else { return Ok(()) };
+    let refused = systemd::hint(target, source.words().map(command::Words::as_str).unwrap_or_default());
     let journal = match mark {
-        Some(mark) => systemd::written_since(target, mark).await,
-        None => None,
+        // where systemd refused, the server was not even asked
+        Some(mark) if refused.is_none() => systemd::written_since(target, mark).await,
+        _ => None,
     };
-    let said =
-        [source.words(), journal.as_ref()].into_iter().flatten().map(|words| words.as_str()).collect::<Vec<_>>().join("; ");
-    let hint = reload_hint(target, &source, &said);
+    let hint = refused.or_else(|| reload_hint(target, &source)).map(Into::into);
     Err(Error::Reload { target: target.name.clone(), source, journal, hint }.into())
 }
 
-fn reload_hint(target: &Target, source: &command::Error, said: &str) -> Option<String> {
-    if let (Some(unit), command::Error::TimedOut { .. }) = (&target.unit, source) {
-        return Some(format!("the reload may still be under way in systemd: `systemctl list-jobs`, `journalctl -u {unit}`"));
-    }
-    systemd::hint(target, said).or_else(|| match (source, &target.kind) {
-        (command::Error::NotFound { .. }, TargetKind::Nginx | TargetKind::Haproxy { .. }) if target.reload_is_default => {
-            Some(format!("there is no systemctl here: set `reload` in `[deploy.{}]` to the command that reloads it", target.name))
+fn reload_hint(target: &Target, source: &command::Error) -> Option<String> {
+    let name = &target.name;
+    match (source, &target.unit) {
+        (command::Error::TimedOut { .. }, Some(unit)) => {
+            Some(format!("the reload may still be under way in systemd: `systemctl list-jobs`, `journalctl -u {unit}`"))
         }
-        (command::Error::NotFound { .. } | command::Error::NotExecutable { .. }, _) => Some(format!(
-            "`reload` in `[deploy.{}]` is run without a shell, from `/`: give the program's whole path",
-            target.name
-        )),
+        (command::Error::NotFound { .. }, _) if target.reload_is_default => {
+            Some(format!("there is no systemctl here: set `reload` in `[deploy.{name}]` to the command that reloads it"))
+        }
+        (command::Error::NotFound { .. } | command::Error::NotExecutable { .. }, _) => {
+            Some(format!("`reload` in `[deploy.{name}]` is run without a shell, from `/`: give the program's whole path"))
+        }
         _ => None,
-    })
+    }
 }
 
 /// Which step failed, and why.
@@ -89,7 +90,7 @@ pub enum Error {
         /// What the unit wrote into the journal meanwhile.
         journal: Option<command::Words>,
         /// What would mend it.
-        hint: Option<String>,
+        hint: Option<Box<str>>,
     },
     /// haproxy's Runtime API refused the pair; what it serves is what it served before.
     #[error("failed to update `{name}` in haproxy's memory: {words}")]
@@ -171,7 +172,7 @@ impl Error {
     /// What would mend it, where we know.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::Reload { hint, .. } => hint.clone(),
+            Error::Reload { hint, .. } => hint.as_deref().map(str::to_owned),
             Error::Test { target, source: command::Error::NotFound { .. } | command::Error::NotExecutable { .. } } => {
                 Some(format!("`test` in `[deploy.{target}]` is run without a shell, from `/`: give the program's whole path"))
             }

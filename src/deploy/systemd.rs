@@ -125,6 +125,9 @@ pub(super) fn hint(target: &Target, words: &str) -> Option<String> {
             target.name
         ));
     }
+    if says(&["is not active, cannot reload"]) {
+        return Some(format!("`{unit}` does not run; it reads the new files when it starts: `systemctl start {unit}`"));
+    }
     if says(&["not found", "not loaded", "could not be found"]) {
         return Some(format!(
             "there is no unit `{unit}` on this host: set `reload` in `[deploy.{}]`, or install the server",

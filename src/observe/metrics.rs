@@ -71,12 +71,15 @@ fn outcome(action: TargetAction) -> Option<&'static str> {
     }
 }
 
+/// What [`outcome`] gives.
+const OUTCOMES: [&str; 4] = ["reloaded", "updated", "failed", "rolled_back"];
+
 /// OpenMetrics text (<https://github.com/prometheus/OpenMetrics>), served as [`OPENMETRICS`].
 pub fn render(settings: &Settings, ledger: &Ledger, counters: &Counters) -> String {
     let mut registry = Registry::with_prefix("certsyncd");
     certificates(&mut registry, settings, ledger);
     passes(&mut registry, ledger, &counters.lock());
-    counted(&mut registry, &counters.lock());
+    counted(&mut registry, settings, &counters.lock());
     let build = Family::<Build, Gauge>::default();
     build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
     registry.register("build_info", "The version that runs", build);
@@ -161,12 +164,16 @@ fn passes(registry: &mut Registry, ledger: &Ledger, counts: &Counts) {
     }
 }
 
-fn counted(registry: &mut Registry, counts: &Counts) {
+/// Deploys are told from zero on for every target and outcome: Prometheus sees no increase in a series that begins at one.
+fn counted(registry: &mut Registry, settings: &Settings, counts: &Counts) {
     let (requests, deploys, alerts) =
         (Family::<Request, Counter>::default(), Family::<Deploy, Counter>::default(), Family::<Alert, Counter>::default());
     for ((provider, operation, outcome), times) in &counts.requests {
         let labels = Request { provider: provider.clone(), operation: operation.clone(), outcome: outcome.clone() };
         requests.get_or_create(&labels).inc_by(*times);
+    }
+    for (target, outcome) in settings.targets.keys().flat_map(|target| OUTCOMES.map(|outcome| (target, outcome))) {
+        let _ = deploys.get_or_create(&Deploy { target: target.clone(), outcome: outcome.to_owned() });
     }
     for ((target, outcome), times) in &counts.deploys {
         deploys.get_or_create(&Deploy { target: target.clone(), outcome: outcome.clone() }).inc_by(*times);

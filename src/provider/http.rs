@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
 use jiff::{SignedDuration, Timestamp};
-use reqwest::header::{AGE, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use tokio::time::Instant;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use super::error::{Cause, Error, Reason, words};
+use super::exchange::{Answer, Call, Headers, Method, Request, place};
 use super::pace::Pace;
 use crate::clock::Clock;
 
@@ -68,120 +69,6 @@ pub const CA_LIMIT: u64 = 4 * 1024 * 1024;
 
 /// The metadata service of every cloud that has one: link-local, so it never leaves the host's own network.
 const METADATA_ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 169, 254);
-
-/// One kind of call.
-#[derive(Clone, Debug)]
-pub(crate) struct Call {
-    /// For counters: `export`, `list`.
-    pub operation: &'static str,
-    /// For people: `export certificate `scs…``.
-    pub doing: String,
-    /// Bytes of a good answer.
-    pub limit: usize,
-}
-
-/// One request, complete.
-pub(crate) struct Request {
-    pub method: Method,
-    pub url: Url,
-    /// Values are never shown.
-    pub headers: Vec<(&'static str, Zeroizing<String>)>,
-    pub body: Zeroizing<Vec<u8>>,
-    /// What must not come back in words of an answer: a proxy's error page may quote the request.
-    pub secrets: Vec<Zeroizing<String>>,
-}
-
-impl Request {
-    /// Without headers, body or secrets.
-    pub(crate) fn plain(method: Method, url: Url) -> Request {
-        Request { method, url, headers: vec![], body: Zeroizing::default(), secrets: vec![] }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Method {
-    Get,
-    Post,
-    Put,
-}
-
-impl Method {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Method::Get => "GET",
-            Method::Post => "POST",
-            Method::Put => "PUT",
-        }
-    }
-}
-
-/// One answer, whole and bounded; the body is wiped when dropped.
-pub(crate) struct Answer {
-    pub status: u16,
-    pub body: Zeroizing<Vec<u8>>,
-    headers: HeaderMap,
-    /// By `Retry-After`, from now on.
-    pub retry_after: Option<Duration>,
-    secrets: Vec<Zeroizing<String>>,
-}
-
-impl Answer {
-    pub(crate) fn is_success(&self) -> bool {
-        (200..300).contains(&self.status)
-    }
-
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
-    }
-
-    /// `text` of this answer made fit for a message: nothing of the request's secrets, one bounded line.
-    pub(crate) fn words(&self, text: &str) -> String {
-        let masked = self.secrets.iter().filter(|secret| secret.len() >= MASKED);
-        let masked = masked
-            .fold(Zeroizing::new(text.to_owned()), |text, secret| Zeroizing::new(text.replace(secret.as_str(), "[masked]")));
-        words(&masked)
-    }
-
-    /// What this is when it is not the API's JSON: never quotes a good status' body, which may hold a key.
-    pub(crate) fn not_of_the_api(&self) -> String {
-        let kind = self
-            .headers
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .map_or_else(String::new, |kind| self.words(kind));
-        let text = String::from_utf8_lossy(self.body.get(..EXCERPT.min(self.body.len())).unwrap_or_default());
-        let is_html = text.trim_start().starts_with('<') || kind.starts_with("text/html");
-        let what = match (is_html, self.body.is_empty()) {
-            (_, true) => "an empty body".to_owned(),
-            (true, _) => format!("a web page: {}", self.words(&tagless(&text))),
-            (false, _) if self.is_success() => format!("{} bytes of `{kind}` that are not the API's JSON", self.body.len()),
-            (false, _) => self.words(&text),
-        };
-        what.trim_end_matches(": ").to_owned()
-    }
-}
-
-/// Bytes of an answer that is not the API's that are looked at for a message.
-const EXCERPT: usize = 2048;
-/// Shorter secrets are not looked for: they would be found everywhere.
-const MASKED: usize = 6;
-
-/// A web page without its tags.
-fn tagless(text: &str) -> String {
-    let mut inside = false;
-    let kept = text.chars().filter_map(|character| match character {
-        '<' => {
-            inside = true;
-            Some(' ')
-        }
-        '>' => {
-            inside = false;
-            None
-        }
-        other => (!inside).then_some(other),
-    });
-    kept.collect()
-}
 
 /// The connections to one provider, with its rate limit and counters.
 pub(crate) struct Http {
@@ -301,37 +188,23 @@ impl Http {
     async fn send(&self, request: Request, limit: usize) -> Result<Answer, Cause> {
         let (host, client, started) = (place(&request.url), self.client(&request.url)?, Instant::now());
         let is_metadata = self.is_metadata(&request.url);
-        let mut outgoing = reqwest::Request::new(
-            match request.method {
-                Method::Get => reqwest::Method::GET,
-                Method::Post => reqwest::Method::POST,
-                Method::Put => reqwest::Method::PUT,
-            },
-            request.url,
-        );
-        for (name, value) in &request.headers {
-            outgoing
-                .headers_mut()
-                .insert(HeaderName::from_bytes(name.as_bytes()).map_err(|_| unsendable(name))?, sensitive(name, value)?);
-        }
-        if request.body.is_empty() && request.method != Method::Get {
-            // RFC 9110, section 8.6; left out, some gateways answer 411
-            outgoing.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        } else if !request.body.is_empty() {
-            *outgoing.body_mut() = Some(request.body.to_vec().into());
-        }
+        let outgoing = outgoing(&request)?;
         let asked = self.clock.now();
         let response = client.execute(outgoing).await.map_err(|error| lost(error, &host, None, started))?;
+        let answered = self.clock.now();
+        let answer = self.answer(response, limit, &host, started).await?;
         if !is_metadata {
-            self.note_date(response.headers(), asked);
+            self.note_date(&answer.headers, asked, answered);
         }
-        self.answer(response, limit, &host, started).await.map(|answer| Answer { secrets: request.secrets, ..answer })
+        Ok(Answer { secrets: request.secrets, ..answer })
     }
 
     async fn answer(&self, response: reqwest::Response, limit: usize, host: &str, started: Instant) -> Result<Answer, Cause> {
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let status = response.status().as_u16();
+        let headers =
+            Headers::new(response.headers().iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))));
         if response.status().is_redirection() {
-            return Err(Cause::Redirect { status, to: destination(&headers) });
+            return Err(Cause::Redirect { status, to: destination(headers.value("location").unwrap_or_default()) });
         }
         let body = if response.status().is_success() {
             whole_body(response, limit, host, started).await?
@@ -339,8 +212,7 @@ impl Http {
             // the status is the news; what its body says is a bonus
             some_body(response).await
         };
-        let retry_after =
-            headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, &headers, self.clock.now()));
+        let retry_after = headers.retry_after(self.clock.now());
         Ok(Answer { status, body, headers, retry_after, secrets: vec![] })
     }
 
@@ -359,16 +231,34 @@ impl Http {
         self.metadata.as_ref().is_some_and(|metadata| metadata.origin() == url.origin())
     }
 
-    /// Answers kept by a cache on the way say nothing about the clock.
-    fn note_date(&self, headers: &HeaderMap, asked: Timestamp) {
-        let Some(date) = headers.get(DATE).and_then(|date| http_date(date.to_str().ok()?)) else { return };
-        if headers.get(AGE).is_some() {
-            return;
+    /// The answer's clock against the middle of the question.
+    fn note_date(&self, headers: &Headers, asked: Timestamp, answered: Timestamp) {
+        if let Some(date) = headers.fresh_date() {
+            let middle = asked.saturating_add(answered.duration_since(asked) / 2).unwrap_or(answered);
+            *lock(&self.skew) = Some(date.duration_since(middle));
         }
-        let now = self.clock.now();
-        let middle = asked.saturating_add(now.duration_since(asked) / 2).unwrap_or(now);
-        *lock(&self.skew) = Some(date.duration_since(middle));
     }
+}
+
+fn outgoing(request: &Request) -> Result<reqwest::Request, Cause> {
+    let method = match request.method {
+        Method::Get => reqwest::Method::GET,
+        Method::Post => reqwest::Method::POST,
+        Method::Put => reqwest::Method::PUT,
+    };
+    let mut outgoing = reqwest::Request::new(method, request.url.clone());
+    for (name, value) in &request.headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unsendable(name))?;
+        let value = sensitive(&name, value)?;
+        outgoing.headers_mut().insert(name, value);
+    }
+    if !request.body.is_empty() {
+        *outgoing.body_mut() = Some(request.body.to_vec().into());
+    } else if request.method != Method::Get {
+        // RFC 9110, section 8.6; left out, some gateways answer 411
+        outgoing.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    Ok(outgoing)
 }
 
 async fn whole_body(
@@ -465,22 +355,14 @@ fn certificates(path: &Path) -> Result<Vec<reqwest::Certificate>, Cause> {
     if certificates.is_empty() { Err(failed("it holds no PEM certificate".to_owned())) } else { Ok(certificates) }
 }
 
-fn sensitive(name: &str, value: &str) -> Result<HeaderValue, Cause> {
-    let mut value = HeaderValue::from_str(value.trim()).map_err(|_| unsendable(name))?;
+fn sensitive(name: &HeaderName, value: &str) -> Result<HeaderValue, Cause> {
+    let mut value = HeaderValue::from_str(value.trim()).map_err(|_| unsendable(name.as_str()))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
 fn unsendable(name: &str) -> Cause {
     Cause::Credential(format!("the value for header `{name}` holds characters that no header can carry"))
-}
-
-/// Host and port, for messages: never the rest of a URL.
-pub(crate) fn place(url: &Url) -> String {
-    match (url.host_str(), url.port()) {
-        (Some(host), Some(port)) => format!("{host}:{port}"),
-        (host, _) => host.unwrap_or_default().to_owned(),
-    }
 }
 
 fn is_local(url: &Url) -> bool {
@@ -492,8 +374,7 @@ fn is_local(url: &Url) -> bool {
     }
 }
 
-fn destination(headers: &HeaderMap) -> String {
-    let location = headers.get(LOCATION).and_then(|location| location.to_str().ok()).unwrap_or_default();
+fn destination(location: &str) -> String {
     let host = Url::parse(location).map(|url| place(&url)).unwrap_or_default();
     if host.is_empty() { "another path".to_owned() } else { words(&host) }
 }
@@ -509,41 +390,22 @@ fn append(body: &mut Zeroizing<Vec<u8>>, piece: &[u8]) {
     body.extend_from_slice(piece);
 }
 
-/// RFC 9110, section 10.2.3: seconds, or a date (counted from the answer's own `Date`, if it has one).
-fn retry_after(value: &str, headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let value = value.trim();
-    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Some(Duration::from_secs(value.parse().unwrap_or(u64::from(u32::MAX))));
-    }
-    let until = http_date(value)?;
-    let now = headers.get(DATE).and_then(|date| http_date(date.to_str().ok()?)).unwrap_or(now);
-    Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
-}
-
-/// RFC 9110, section 5.6.7, without its obsolete forms.
-fn http_date(text: &str) -> Option<Timestamp> {
-    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()
-}
-
 /// The deepest cause's words: the layers above it only say that there is one.
 fn innermost(error: &reqwest::Error) -> String {
-    let mut deepest: &(dyn std::error::Error + 'static) = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    words(&deepest.to_string())
+    causes(error).last().map(|deepest| words(&deepest.to_string())).unwrap_or_default()
 }
 
 fn is_tls(error: &reqwest::Error) -> bool {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || wrapped.is_some_and(|inner| inner.is::<rustls::Error>()) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
+    causes(error).any(|cause| cause.is::<rustls::Error>())
+}
+
+/// `error` and what is behind it. An [`std::io::Error`] hides what it wraps from `source`, and TLS errors come wrapped twice.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    let first: &(dyn std::error::Error + 'static) = error;
+    std::iter::successors(Some(first), |error| match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    })
 }
 
 /// In 0..1. Without randomness of the system: the middle.
@@ -560,31 +422,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
-    }
-
-    #[test]
-    fn retry_after_in_its_forms() {
-        let none = HeaderMap::new();
-        let now: Timestamp = "2026-11-22T02:00:00Z".parse().unwrap();
-        assert_eq!(retry_after("120", &none, now), Some(Duration::from_secs(120)));
-        assert_eq!(retry_after(" 0 ", &none, now), Some(Duration::ZERO));
-        assert_eq!(retry_after("99999999999999999999999", &none, now), Some(Duration::from_secs(u32::MAX.into())));
-        assert_eq!(retry_after("Sun, 22 Nov 2026 02:00:30 GMT", &none, now), Some(Duration::from_secs(30)));
-        assert_eq!(retry_after("Sun, 22 Nov 2026 01:00:30 GMT", &none, now), Some(Duration::ZERO));
-        let dated = headers(&[(DATE, "Sun, 22 Nov 2026 01:00:00 GMT")]);
-        assert_eq!(retry_after("Sun, 22 Nov 2026 01:00:30 GMT", &dated, now), Some(Duration::from_secs(30)));
-        assert_eq!(retry_after("-1", &none, now), None);
-        assert_eq!(retry_after("soon", &none, now), None);
-        assert_eq!(retry_after("", &none, now), None);
-    }
-
     #[test]
     fn a_destination_is_a_host_only() {
-        assert_eq!(destination(&headers(&[(LOCATION, "https://login.example.com/?token=hush")])), "login.example.com");
-        assert_eq!(destination(&headers(&[(LOCATION, "/elsewhere?token=hush")])), "another path");
-        assert_eq!(destination(&HeaderMap::new()), "another path");
+        assert_eq!(destination("https://login.example.com/?token=hush"), "login.example.com");
+        assert_eq!(destination("/elsewhere?token=hush"), "another path");
+        assert_eq!(destination(""), "another path");
     }
 
     #[test]
@@ -611,10 +453,5 @@ mod tests {
         }
         assert_eq!(body.len(), 199 * 200 / 2);
         assert_eq!(body.last(), Some(&199));
-    }
-
-    #[test]
-    fn a_web_page_is_told_without_its_tags() {
-        assert_eq!(words(&tagless("<html><title>Log in</title>\n<body>please</body>")), "Log in please");
     }
 }

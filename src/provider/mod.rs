@@ -6,6 +6,7 @@
 
 mod encode;
 mod error;
+mod exchange;
 mod pace;
 mod rejection;
 mod text;
@@ -127,6 +128,15 @@ pub struct Probe {
 impl Probe {
     fn good(what: &str, words: impl Into<String>) -> Probe {
         Probe { what: what.to_owned(), ok: true, words: words.into(), hint: None }
+    }
+
+    /// What a listing shows.
+    fn listed(listing: &Listing) -> Probe {
+        let (all, deployable) =
+            (listing.certificates.len(), listing.certificates.iter().filter(|listed| listed.deployable).count());
+        let mut words = format!("{all} certificate{}, {deployable} deployable", if all == 1 { "" } else { "s" });
+        listing.notes.iter().for_each(|note| words.push_str(&format!("; {note}")));
+        Probe::good("list certificates", words)
     }
 
     fn failed(what: &str, error: &Error, hint: Option<String>) -> Probe {
@@ -316,6 +326,14 @@ impl Reach<'_> {
     fn remember_rejected(&self, credential: &Fingerprint) {
         self.rejections.remember(credential, self.http.now());
     }
+}
+
+/// Every reader of an answer over `body`: the door for fuzzing, and for the property that none panics or quotes what may be a key.
+#[doc(hidden)]
+pub fn read_all(status: u16, body: &[u8]) -> Vec<Error> {
+    let answer = || exchange::Answer::of(status, body);
+    let causes = huawei::read_all(answer).into_iter().chain(cds::read_all(answer));
+    causes.map(|cause| Error::new("read", cause)).collect()
 }
 
 /// What a failing call says about the provider as a whole.

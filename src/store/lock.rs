@@ -5,7 +5,7 @@
 
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -49,14 +49,14 @@ const MODE: u32 = 0o640;
 /// Bytes of the holder's words that are shown.
 const MAX_NOTE: u64 = 512;
 
-fn take(path: &PathBuf) -> Result<Lock, Error> {
+fn take(path: &Path) -> Result<Lock, Error> {
     loop {
         let file = atomic::open_lock(path, MODE)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(Error::Held { by: holder(path) }),
             Err(TryLockError::Error(source)) => {
-                return Err(atomic::Error::Io { operation: "lock", path: path.clone(), source }.into());
+                return Err(atomic::Error::Io { operation: "lock", path: path.to_owned(), source }.into());
             }
         }
         // Somebody removed the file between opening and locking: a lock on a file without a name keeps nobody out.

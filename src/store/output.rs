@@ -34,7 +34,7 @@ impl Store {
         let failed = |source| Error::Output { path: path.clone(), source };
         let access = access(output).map_err(failed)?;
         self.sweep_once(path).map_err(failed)?;
-        if self.is_taken_over(path)? || is_missing(path).map_err(failed)? {
+        if self.is_taken_over(path)? || atomic::stat(path).map_err(failed)?.is_none() {
             self.mark_as_taken_over(path)?;
             return atomic::write(path, bytes, access).map(OutputChange::from).map_err(failed);
         }
@@ -51,13 +51,18 @@ impl Store {
     fn sweep_once(&self, path: &Path) -> Result<(), atomic::Error> {
         let Some(folder) = path.parent() else { return Ok(()) };
         if self.swept.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_owned()) {
-            atomic::sweep(folder, atomic::TEMPORARY)?;
+            match atomic::sweep(folder, atomic::TEMPORARY) {
+                // A folder where we may write but not look: then nothing can be swept, and the output is written all the same.
+                Err(error) if error.is_denied() => {}
+                outcome => drop(outcome?),
+            }
         }
         Ok(())
     }
 
+    /// By the mark, or by what is kept: a crash may have come between the two.
     fn is_taken_over(&self, path: &Path) -> Result<bool, Error> {
-        Ok(atomic::stat(&self.mark(path))?.is_some())
+        Ok(atomic::stat(&self.mark(path))?.is_some() || atomic::stat(&kept_path(path))?.is_some())
     }
 
     /// The mark holds the path, for people; its name is the path's hash.
@@ -88,8 +93,4 @@ fn access(output: &Output) -> Result<Access, atomic::Error> {
         owner: output.owner.as_deref().map(atomic::user_id).transpose()?,
         group: output.group.as_deref().map(atomic::group_id).transpose()?,
     })
-}
-
-fn is_missing(path: &Path) -> Result<bool, atomic::Error> {
-    Ok(atomic::stat(path)?.is_none())
 }

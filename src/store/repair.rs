@@ -65,11 +65,10 @@ impl Store {
 
     /// Which generation should be live.
     fn wanted(&self, name: &str, recorded: Option<&str>) -> Result<Option<Wanted>, Error> {
-        let whole = |generation: &str| self.read(name, generation).is_ok();
         let put_back =
             |generation: &str, was: String| Some(Wanted { generation: generation.to_owned(), broken: Some(Some(was)) });
         Ok(match (self.link(name)?, recorded) {
-            (Link::To(now), Some(recorded)) if sequence(&now) < sequence(recorded) && whole(recorded) => {
+            (Link::To(now), Some(recorded)) if sequence(&now) < sequence(recorded) && self.is_whole(name, recorded)? => {
                 put_back(recorded, format!("pointed to the older generation `{now}`"))
             }
             (Link::To(now), _) => Some(Wanted { generation: now, broken: None }),
@@ -84,7 +83,21 @@ impl Store {
     }
 
     fn newest_whole(&self, name: &str) -> Result<Option<String>, Error> {
-        Ok(self.generations(name)?.into_iter().rev().find(|generation| self.read(name, generation).is_ok()))
+        for generation in self.generations(name)?.into_iter().rev() {
+            if self.is_whole(name, &generation)? {
+                return Ok(Some(generation));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A disk that does not answer says nothing about a generation: that is an error, or we would go back to an older one.
+    fn is_whole(&self, name: &str, generation: &str) -> Result<bool, Error> {
+        match self.read(name, generation) {
+            Ok(_) => Ok(true),
+            Err(Error::Damaged { .. } | Error::NoGeneration { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Modes and owners of the folders on the way to a generation.
@@ -118,11 +131,14 @@ impl Store {
         };
         let (mut intact, mut faults) = (Contents::new(), Vec::new());
         for (file, mode) in FILES {
-            foreign.extend(self.put_right(&folder, &path.join(file), mode, drift)?);
-            match intact_file(&folder, file, known)? {
-                Ok(bytes) => drop(intact.insert(file, bytes)),
-                Err(fault) => faults.push(fault),
+            let strangers = self.put_right(&folder, &path.join(file), mode, drift)?;
+            match intact_file(&folder, file, known) {
+                Ok(Ok(bytes)) => drop(intact.insert(file, bytes)),
+                Ok(Err(fault)) => faults.push(fault),
+                Err(error) if error.is_denied() && strangers.is_some() => faults.push(format!("`{file}` cannot be read")),
+                Err(error) => return Err(error.into()),
             }
+            foreign.extend(strangers);
         }
         judge(generation, path.as_path(), intact, faults, foreign)
     }
@@ -172,7 +188,7 @@ fn intact_file(
     folder: &Folder,
     file: &str,
     known: Option<&BTreeMap<String, String>>,
-) -> Result<Result<zeroize::Zeroizing<Vec<u8>>, String>, Error> {
+) -> Result<Result<zeroize::Zeroizing<Vec<u8>>, String>, atomic::Error> {
     Ok(match folder.read(file, MAX_FILE) {
         Ok(None) => Err(format!("`{file}` is missing")),
         Ok(Some(bytes)) if known.is_some_and(|known| known.get(file) != Some(&hash(&bytes))) => {
@@ -180,8 +196,7 @@ fn intact_file(
         }
         Ok(Some(bytes)) => Ok(bytes),
         Err(error @ (atomic::Error::Kind { .. } | atomic::Error::TooLarge { .. })) => Err(error.to_string()),
-        Err(error) if error.is_denied() => Err(format!("`{file}` cannot be read")),
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     })
 }
 

@@ -123,6 +123,7 @@ impl<'a> Delivery<'a> {
     pub async fn run(mut self) -> Delivered {
         let targets = self.targets();
         self.look_before(&targets).await;
+        self.recognise_served(&targets);
         self.try_pairs(&targets).await;
         let ready: BTreeMap<String, Readiness> = targets.iter().map(|t| (t.name.clone(), self.readiness(t))).collect();
         self.go_live(&ready);
@@ -238,6 +239,34 @@ impl<'a> Delivery<'a> {
                 wrong && seen.not_after.is_some_and(|end| end < now + URGENT)
             })
         })
+    }
+
+    /// What is served already needs no telling: a ledger that was lost, or a server that was restarted meanwhile.
+    fn recognise_served(&mut self, targets: &[Target]) {
+        for target in targets.iter().filter(|target| !target.verify.is_empty()) {
+            let members = self.members(target);
+            let mut all = !members.is_empty();
+            for (name, names) in members {
+                let Some(live) = self.target_live(&name).filter(|_| !self.changes.contains_key(&name)) else {
+                    all = false;
+                    continue;
+                };
+                let seen = self.seen(target, &names);
+                let shown = seen.iter().any(|s| s.fingerprint == Some(live.fingerprint));
+                let other = seen.iter().any(|s| s.fingerprint.is_some() && s.fingerprint != Some(live.fingerprint));
+                if shown && !other {
+                    self.note_reloaded(target, &name, &live, true);
+                }
+                all &= shown && !other;
+            }
+            if all {
+                let record = self.ledger.targets.entry(target.name.clone()).or_default();
+                (record.pending, record.last_error, record.next_try, record.failures) = (None, None, None, 0);
+                if record.settings.is_empty() {
+                    record.settings = target.fingerprint();
+                }
+            }
+        }
     }
 
     /// Every new pair is tried before it goes live, as far as its targets allow that; what fails stays out.
@@ -540,20 +569,36 @@ impl<'a> Delivery<'a> {
     /// Looks at what is served, all at once; what used to be right and is not now goes back.
     async fn verify(&mut self, target: &Target, action: TargetAction, changed: &[String]) -> TargetReport {
         let members = self.members(target);
-        let expected: Vec<Expectation> =
-            members.iter().filter_map(|(name, names)| self.expectation(target, name, names)).collect();
-        let mut seen = deploy::wait_all(&expected.iter().flat_map(Expectation::looks).collect::<Vec<_>>(), target.timeout).await;
+        let mut expected = Vec::new();
+        let mut owners = Vec::new();
+        for (name, names) in &members {
+            let Some(live) = self.target_live(name) else { continue };
+            for (address, sni) in self.expected_pairs(target, name, names) {
+                expected.push(Expected { address, name: sni, fingerprint: live.fingerprint });
+                owners.push(name.clone());
+            }
+        }
+        let seen = deploy::wait_all(&expected, target.timeout).await;
+        self.keep_seen(target, &seen);
         let mut wrong: BTreeMap<String, Vec<Served>> = BTreeMap::new();
-        for one in &expected {
-            let rest = seen.split_off(one.pairs.len().min(seen.len()));
-            let mine = std::mem::replace(&mut seen, rest);
-            self.keep_seen(target, &mine);
-            let (right, bad): (Vec<Served>, Vec<Served>) =
-                mine.into_iter().partition(|served| served.fingerprint == Some(one.live.fingerprint));
-            let is_right = bad.is_empty() || (!one.known && !right.is_empty());
-            self.note_reloaded(target, &one.name, &one.live, is_right && !right.is_empty());
-            if !is_right {
-                wrong.insert(one.name.clone(), bad);
+        for ((owner, expected), seen) in owners.into_iter().zip(&expected).zip(seen) {
+            if seen.fingerprint != Some(expected.fingerprint) {
+                wrong.entry(owner).or_default().push(seen);
+            }
+        }
+        for (name, names) in &members {
+            if let Some(live) = self.target_live(name) {
+                let shown = self
+                    .after
+                    .get(&target.name)
+                    .into_iter()
+                    .flatten()
+                    .any(|s| names.contains(&s.name) && s.fingerprint == Some(live.fingerprint));
+                if shown && !self.was_known(target, name, names) {
+                    // Nothing showed it before: one address that shows it is proof enough, the others never did.
+                    wrong.remove(name);
+                }
+                self.note_reloaded(target, name, &live, shown && !wrong.contains_key(name));
             }
         }
         if wrong.is_empty() {
@@ -565,23 +610,33 @@ impl<'a> Delivery<'a> {
         self.put_back(target, wrong, changed).await
     }
 
-    /// The pairs of address and name that must show an entry's live leaf: those that showed the one before; where none did, one of all.
-    fn expectation(&self, target: &Target, name: &str, names: &[String]) -> Option<Expectation> {
-        let live = self.target_live(name)?;
+    /// Whether some pair of an entry showed its certificate, the old or the live one, before this pass moved anything.
+    fn was_known(&self, target: &Target, name: &str, names: &[String]) -> bool {
+        self.pairs(target, names).iter().any(|pair| self.showed(target, name, pair))
+    }
+
+    fn pairs(&self, target: &Target, names: &[String]) -> Vec<(VerifyAddress, String)> {
+        target.verify.iter().flat_map(|address| names.iter().map(move |name| (address.clone(), name.clone()))).collect()
+    }
+
+    /// Whether one address showed one name the old or the live certificate of an entry, just before or in an earlier pass.
+    fn showed(&self, target: &Target, name: &str, (address, sni): &(VerifyAddress, String)) -> bool {
         let old = self.changes.get(name).and_then(|change| change.old.as_ref()).map(|old| old.bundle.fingerprint());
+        let live = self.target_live(name).map(|live| live.fingerprint);
         let told = self.ledger.certificates.get(name).and_then(|record| record.targets.get(&target.name));
-        let all: Vec<(VerifyAddress, String)> =
-            target.verify.iter().flat_map(|address| names.iter().map(move |name| (address.clone(), name.clone()))).collect();
-        let showed = |(address, name): &&(VerifyAddress, String)| {
-            let address = address.to_string();
-            let now = self.before.get(&target.name).into_iter().flatten();
-            now.chain(told.into_iter().flat_map(|told| &told.served))
-                .filter(|seen| seen.address == address && seen.name == *name)
-                .any(|seen| seen.fingerprint.is_some_and(|leaf| Some(leaf) == old || leaf == live.fingerprint))
-        };
-        let known: Vec<_> = all.iter().filter(showed).cloned().collect();
-        let (known, pairs) = if known.is_empty() { (false, all) } else { (true, known) };
-        Some(Expectation { name: name.to_owned(), live, pairs, known })
+        let now = self.before.get(&target.name).into_iter().flatten();
+        let then = told.into_iter().flat_map(|told| &told.served);
+        let address = address.to_string();
+        now.chain(then)
+            .filter(|s| s.address == address && s.name == *sni)
+            .any(|s| s.fingerprint.is_some() && (s.fingerprint == old || s.fingerprint == live))
+    }
+
+    /// The pairs of address and name that must show the live leaf: those that showed it or the one before; where none did, all are asked.
+    fn expected_pairs(&self, target: &Target, name: &str, names: &[String]) -> Vec<(VerifyAddress, String)> {
+        let all = self.pairs(target, names);
+        let known: Vec<_> = all.iter().filter(|pair| self.showed(target, name, pair)).cloned().collect();
+        if known.is_empty() { all } else { known }
     }
 
     fn keep_seen(&mut self, target: &Target, seen: &[Served]) {
@@ -684,7 +739,7 @@ impl<'a> Delivery<'a> {
                 reject(&mut record.rejected, fingerprint, id, why, now);
             }
             if let Some(old) = old {
-                let pairs = self.expectation(target, name, &names).map(|expected| expected.pairs).unwrap_or_default();
+                let pairs = self.expected_pairs(target, name, &names);
                 let seen = deploy::wait_served(&pairs, old.fingerprint, target.timeout).await;
                 self.keep_seen(target, &seen);
                 let right = !seen.is_empty() && seen.iter().all(|s| s.fingerprint == Some(old.fingerprint));
@@ -776,26 +831,6 @@ async fn update_one(socket: &Path, target: &Target, name: &str, paths: &[PathBuf
         why.join("; ")
     );
     false
-}
-
-/// What must be seen of one entry at one target.
-struct Expectation {
-    name: String,
-    live: Live,
-    pairs: Vec<(VerifyAddress, String)>,
-    /// Whether the pairs served this entry before: then all must; else one is enough (what never matched is told, and no failure).
-    known: bool,
-}
-
-impl Expectation {
-    fn looks(&self) -> impl Iterator<Item = Expected> + '_ {
-        let look = |(address, name): &(VerifyAddress, String)| Expected {
-            address: address.clone(),
-            name: name.clone(),
-            fingerprint: self.live.fingerprint,
-        };
-        self.pairs.iter().map(look)
-    }
 }
 
 /// The two steps that can tell whose fault it is.

@@ -60,6 +60,8 @@ pub(super) struct Case<'a> {
     pub entry: &'a Certificate,
     pub record: &'a CertificateRecord,
     pub live: Option<&'a Installed>,
+    /// The generation that was fetched but is not live: it waits for a window, or for its next try.
+    pub waiting: Option<&'a Installed>,
     pub account: &'a Account,
     pub roots: &'a Roots,
     /// Fetch although nothing seems to have changed.
@@ -137,6 +139,11 @@ async fn look_at_current(case: &Case<'_>, id: &str, finding: &mut Finding) {
     finding.key_file_hash = key_file_hash(case.entry);
     if !needs_fetch(case, finding) {
         finding.verdict = if case.record.held.is_some() { Verdict::StillHeld } else { Verdict::Unchanged };
+        return;
+    }
+    if let Some(waiting) = case.waiting.filter(|_| finding.seen.is_some() && finding.seen == case.record.seen && !case.force) {
+        // It is on disk already: no key needs to move again.
+        finding.verdict = weigh(case, waiting.bundle.clone());
         return;
     }
     match fetch(case, id).await {

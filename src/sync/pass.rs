@@ -64,9 +64,6 @@ impl Sync {
         let delivered = delivery.run().await;
         progress(Progress::Step);
         let certificates = found.into_iter().map(|done| done.report(&mut ledger, &delivered.changes)).collect();
-        for name in delivered.changes.iter().filter(|(_, change)| change.stage == Stage::Live).map(|(name, _)| name) {
-            self.prune(name);
-        }
         let (requests, calls) = self.calls();
         let report = Report {
             started,
@@ -78,6 +75,9 @@ impl Sync {
             requests,
             calls,
         };
+        if report.is_ok() {
+            delivered.changes.keys().for_each(|name| self.prune(name));
+        }
         self.conclude(&mut ledger, &report)?;
         Ok(report)
     }
@@ -276,6 +276,7 @@ impl Context {
                     entry,
                     record: &done.record,
                     live: done.live.as_ref(),
+                    waiting: done.waiting.as_ref(),
                     account,
                     roots: &self.roots,
                     force: self.force,
@@ -294,7 +295,9 @@ impl Context {
         let (entry, record, now) = (done.entry.clone(), done.record.clone(), self.now);
         let tended = tokio::task::spawn_blocking(move || tend(&store, &entry, &record, now)).await;
         match tended {
-            Ok(tended) => (done.live, done.drift, done.problem) = (tended.live, tended.drift, tended.problem),
+            Ok(tended) => {
+                (done.live, done.waiting, done.drift, done.problem) = (tended.live, tended.waiting, tended.drift, tended.problem)
+            }
             Err(panic) => done.problem = Some(panicked(&panic)),
         }
     }
@@ -317,12 +320,13 @@ impl Context {
 /// What is on disk of an entry, put right.
 struct Tended {
     live: Option<Installed>,
+    waiting: Option<Installed>,
     drift: Vec<String>,
     problem: Option<Failure>,
 }
 
 fn tend(store: &Store, entry: &Certificate, record: &CertificateRecord, now: Timestamp) -> Tended {
-    let mut tended = Tended { live: None, drift: Vec::new(), problem: None };
+    let mut tended = Tended { live: None, waiting: waiting(store, entry, record), drift: Vec::new(), problem: None };
     match store.repair(&entry.name, &record.hashes, record.live.as_ref().map(|live| live.generation.as_str())) {
         Ok(repair) => {
             tended.drift = repair.drift;
@@ -343,6 +347,13 @@ fn tend(store: &Store, entry: &Certificate, record: &CertificateRecord, now: Tim
         tended.problem = tended.problem.or(failed);
     }
     tended
+}
+
+/// The generation that was fetched last, when it is whole and another one is live.
+fn waiting(store: &Store, entry: &Certificate, record: &CertificateRecord) -> Option<Installed> {
+    let fetched = record.fetched.filter(|fetched| record.live.as_ref().is_some_and(|live| live.fingerprint != *fetched))?;
+    let newest = store.generations(&entry.name).ok()?.pop()?;
+    store.read(&entry.name, &newest).ok().filter(|installed| installed.bundle.fingerprint() == fetched)
 }
 
 /// A self-signed stand-in, so that a server has something to start with.
@@ -379,6 +390,7 @@ pub(super) struct Done {
     pub entry: Certificate,
     pub record: CertificateRecord,
     pub live: Option<Installed>,
+    pub waiting: Option<Installed>,
     pub staged: Option<Installed>,
     pub finding: Finding,
     pub drift: Vec<String>,
@@ -391,6 +403,7 @@ impl Done {
             entry: entry.clone(),
             record,
             live: None,
+            waiting: None,
             staged: None,
             finding: Finding::nothing(),
             drift: Vec::new(),
@@ -420,6 +433,7 @@ impl Done {
     fn remember(&self, ledger: &mut Ledger, now: Timestamp) {
         let record = ledger.certificates.entry(self.entry.name.clone()).or_default();
         record.provider = self.entry.provider.clone();
+        record.targets.retain(|target, _| self.entry.deploy.contains(target));
         if let Some(live) = &self.live {
             record.live = Some(live::live_of(live));
             record.hashes = live.hashes.clone();

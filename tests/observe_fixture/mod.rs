@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use certsyncd::config::{Alerts, Certificate, Cron, Daemon, Metrics, Settings, Successor, Trust, Wanted, Zone};
+use certsyncd::config::{
+    Alerts, Certificate, Cron, Daemon, Metrics, Settings, Successor, Target, TargetKind, Trust, Wanted, Zone,
+};
 use certsyncd::ledger::{CertificateRecord, Delivery, Ledger, PassRecord, TargetRecord};
 use certsyncd::observe::status::{Document, Pace, document};
 use certsyncd::report::{Failure, Fingerprint, Live, Served, Valid};
@@ -68,6 +70,21 @@ pub fn entry(name: &str, deploy: &[&str]) -> Certificate {
         outputs: Vec::new(),
         trust: Trust::Public,
         placeholder: false,
+    }
+}
+
+pub fn nginx() -> Target {
+    Target {
+        name: "nginx".to_owned(),
+        kind: TargetKind::Nginx,
+        test: None,
+        reload: vec!["systemctl".to_owned(), "reload".to_owned(), "nginx.service".to_owned()],
+        reload_is_default: true,
+        unit: Some("nginx.service".to_owned()),
+        verify: Vec::new(),
+        timeout: Duration::from_secs(15),
+        window: None,
+        min_gap: Duration::from_secs(10),
     }
 }
 

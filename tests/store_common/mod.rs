@@ -53,6 +53,11 @@ pub fn store() -> (tempfile::TempDir, Store) {
     (folder, store)
 }
 
+/// Where syncing costs nothing, if there is such a place: for tests that only kill processes, not machines.
+pub fn in_memory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// Written and published.
 pub fn install(store: &Store, bundle: &Bundle) -> Installed {
     let installed = store.write(NAME, bundle).unwrap();

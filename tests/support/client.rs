@@ -10,6 +10,8 @@ use tokio_rustls::client::TlsStream;
 
 pub struct Client {
     stream: BufReader<TlsStream<TcpStream>>,
+    /// Whether the last request failed before a byte of its answer came: a client may send it again (RFC 9110, 9.2.2).
+    pub unanswered: bool,
     /// Whether the server said that it closes after the last answer.
     pub closing: bool,
 }
@@ -23,7 +25,7 @@ pub async fn try_connect(port: u16, name: &'static str) -> io::Result<Client> {
     let stream = TcpStream::connect(("127.0.0.1", port)).await?;
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config()));
     let stream = connector.connect(ServerName::try_from(name).expect("a name"), stream).await?;
-    Ok(Client { stream: BufReader::new(stream), closing: false })
+    Ok(Client { stream: BufReader::new(stream), unanswered: false, closing: false })
 }
 
 impl Client {
@@ -37,6 +39,7 @@ impl Client {
 
     /// One request on this connection; the body of its answer.
     pub async fn get(&mut self) -> io::Result<String> {
+        self.unanswered = true;
         self.stream.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n").await?;
         let mut length = 0;
         for number in 0.. {
@@ -44,6 +47,7 @@ impl Client {
             if self.stream.read_line(&mut line).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
+            self.unanswered = false;
             let line = line.trim().to_ascii_lowercase();
             match line.split_once(": ") {
                 _ if number == 0 && !line.contains(" 200 ") => return Err(io::Error::other(line)),
@@ -56,12 +60,6 @@ impl Client {
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).await?;
         String::from_utf8(body).map_err(io::Error::other)
-    }
-
-    /// Whether the server has closed this idle connection meanwhile, as it may.
-    pub async fn is_closed(&mut self) -> bool {
-        let mut look = std::pin::pin!(self.stream.fill_buf());
-        matches!(futures_util::poll!(look.as_mut()), std::task::Poll::Ready(Ok([]) | Err(_)))
     }
 }
 

@@ -13,6 +13,7 @@ pub mod process;
 use std::net::TcpListener;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use certsyncd::config::{Target, TargetKind, VerifyAddress};
@@ -23,10 +24,18 @@ use pki::Pair;
 /// How long anything that is waited for may take.
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
-/// A port that was free a moment ago.
+/// A port that nobody listens on: below those that the system gives to outgoing connections, and each process of the tests begins at
+/// another one, so that two of them hardly ever want the same.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its address").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(37);
+    let mut ports = std::iter::repeat_with(|| first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS.1 + PORTS.0);
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.by_ref().take(1_000).filter_map(|port| u16::try_from(port).ok()).find(free).expect("a free port")
 }
+
+/// The first port, and how many there are.
+const PORTS: (u32, u32) = (12_000, 20_000);
 
 /// Waits until `ready` says so, and fails after [`PATIENCE`] with `what`.
 pub fn until(what: &str, mut ready: impl FnMut() -> bool) {

@@ -125,7 +125,7 @@ fn sync_failed(subject: &Subject<'_>, passes: u32, error: Option<&Failure>, unti
         None => format!("请排除原因后执行 `certsyncd sync {name}`。"),
     };
     let why = error.map_or_else(|| "未给出原因".to_owned(), |error| quote(&error.to_string()));
-    format!("{}{passes}从 {} 获取失败：{}{left}{then}", who(subject), provider(subject), full_stop(&why, '。'))
+    format!("{}{passes}从 {} 更新失败：{}{left}{then}", who(subject), provider(subject), full_stop(&why, '。'))
 }
 
 fn deploy_failed(
@@ -167,14 +167,15 @@ fn provider_down(
         None => String::new(),
     };
     let hint = hint.map(|hint| format!("处理办法：{}", full_stop(&quote(hint), '。'))).unwrap_or_default();
-    format!(
-        "主机 {} 上来自 {} 的 {} 张证书因同一原因无法更新：{}涉及：{}。{first}{hint}执行 `certsyncd check --online` 可查看哪些环节正常、哪些异常。",
-        subject.host,
-        provider(subject),
-        certificates.len(),
-        full_stop(&quote(cause), '。'),
-        list(certificates)
-    )
+    let (host, provider, cause) = (subject.host, provider(subject), full_stop(&quote(cause), '。'));
+    let what = match certificates {
+        [] => format!("主机 {host} 使用证书来源 {provider} 时出现异常：{cause}"),
+        [only] => format!("主机 {host} 上来自 {provider} 的证书 `{only}` 无法更新：{cause}"),
+        many => {
+            format!("主机 {host} 上来自 {provider} 的 {} 张证书因同一原因无法更新：{cause}涉及：{}。", many.len(), list(many))
+        }
+    };
+    format!("{what}{first}{hint}执行 `certsyncd check --online` 可查看哪些环节正常、哪些异常。")
 }
 
 fn resolved(subject: &Subject<'_>, over: &Over<'_>) -> String {
@@ -200,7 +201,7 @@ fn next(subject: &Subject<'_>, way: &Way<'_>) -> String {
     }
     let id = subject.id.map(|id| format!("（ID `{id}`）")).unwrap_or_default();
     let order = format!(
-        "请到 {} 续期该证书{id}；续期后 certsyncd 会在下一轮自动安装，也可立即执行 `certsyncd sync {}`。",
+        "请到 {} 续期该证书{id}；续期后 certsyncd 会在下一轮自动安装（除非条目的 `successor` 另有设置），也可立即执行 `certsyncd sync {}`。",
         provider(subject),
         subject.certificate.unwrap_or_default()
     );
@@ -243,7 +244,11 @@ fn list(names: &[String]) -> String {
 }
 
 fn remaining(now: Timestamp, until: Timestamp) -> String {
-    if until <= now { "已到期".to_owned() } else { format!("还剩 {}", span(now, until)) }
+    match until.as_second() - now.as_second() {
+        ..=0 => "已到期".to_owned(),
+        ..60 => "还剩不到 1 分钟".to_owned(),
+        _ => format!("还剩 {}", span(now, until)),
+    }
 }
 
 fn span(from: Timestamp, to: Timestamp) -> String {

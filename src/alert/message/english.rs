@@ -24,7 +24,10 @@ pub(super) fn tell(subject: &Subject<'_>, story: &Story<'_>) -> String {
                 }
                 _ => String::new(),
             };
-            format!("{who} has been renewed: another certificate is live, valid until {end}.{ids} Nothing is to be done.")
+            format!(
+                "{} has been renewed: another certificate is live, valid until {end}.{ids} Nothing is to be done.",
+                capital(&who)
+            )
         }
         Story::SuccessorAvailable { successor, until } => {
             let live = until
@@ -114,7 +117,7 @@ fn sync_failed(subject: &Subject<'_>, passes: u32, error: Option<&Failure>, unti
     };
     let why = error.map_or_else(|| "no cause was told".to_owned(), |error| quote(&error.to_string()));
     format!(
-        "{} could not be fetched from `{}` in {passes}: {} {left} {then}",
+        "{} could not be brought up to date from `{}` in {passes}: {} {left} {then}",
         capital(&who(subject)),
         subject.provider.unwrap_or("its provider"),
         full_stop(&why, '.')
@@ -170,15 +173,22 @@ fn provider_down(
         None => String::new(),
     };
     let hint = hint.map(|hint| format!(" To mend it: {}", full_stop(&quote(hint), '.'))).unwrap_or_default();
-    format!(
-        "{} certificate{} of `{provider}` on {} cannot be brought up to date, for one cause: {} Concerned: {}.{first}{hint} `certsyncd check --online` says \
-         what works and what does not.",
-        certificates.len(),
-        if certificates.len() == 1 { "" } else { "s" },
-        subject.host,
-        full_stop(&quote(cause), '.'),
-        list(certificates)
-    )
+    let what = match certificates {
+        [] => format!("`{provider}` does not serve {} as it should: {}", subject.host, full_stop(&quote(cause), '.')),
+        [only] => format!(
+            "Certificate `{only}` of `{provider}` on {} cannot be brought up to date: {}",
+            subject.host,
+            full_stop(&quote(cause), '.')
+        ),
+        many => format!(
+            "{} certificates of `{provider}` on {} cannot be brought up to date, for one cause: {} Concerned: {}.",
+            many.len(),
+            subject.host,
+            full_stop(&quote(cause), '.'),
+            list(many)
+        ),
+    };
+    format!("{what}{first}{hint} `certsyncd check --online` says what works and what does not.")
 }
 
 fn resolved(subject: &Subject<'_>, over: &Over<'_>) -> String {
@@ -208,7 +218,7 @@ fn next(subject: &Subject<'_>, way: &Way<'_>) -> String {
     }
     let id = subject.id.map(|id| format!(", where its id is `{id}`")).unwrap_or_default();
     let order = format!(
-        "Renew it at `{}`{id}; certsyncd installs the renewal by itself in the next pass, or at once with `certsyncd sync {}`.",
+        "Renew it at `{}`{id}; certsyncd installs the renewal by itself (unless its `successor` says otherwise), in the next pass or at once with `certsyncd sync {}`.",
         subject.provider.unwrap_or("the provider"),
         subject.certificate.unwrap_or_default()
     );

@@ -48,7 +48,9 @@ impl Outbox {
             outcomes.extend(result);
         }
         let remembered = outcomes.clone();
-        self.locked(move |outbox| files::remember(&outbox.folder, &remembered)).await?;
+        if let Err(error) = self.locked(move |outbox| files::remember(&outbox.folder, &remembered)).await {
+            tracing::error!(kind = error.kind(), "failed to write the history of alerts: {}", error.line());
+        }
         Ok(outcomes)
     }
 

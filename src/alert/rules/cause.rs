@@ -83,7 +83,7 @@ impl<'a> Judge<'a> {
         Vec::new()
     }
 
-    fn incident_of(&self, provider: &str) -> Option<&'a Incident> {
+    pub(super) fn incident_of(&self, provider: &str) -> Option<&'a Incident> {
         let about =
             |incident: &&Incident| incident.event == EventKind::ProviderDown && incident.provider.as_deref() == Some(provider);
         self.facts.report.incidents.iter().find(about)

@@ -246,7 +246,8 @@ impl<'a> Judge<'a> {
                 let certificate = state.certificate.as_ref().filter(|name| state.target.is_none() && self.report(name).is_none());
                 let provider = state.provider.as_ref().filter(|name| {
                     let lone = state.target.is_none() && state.certificate.is_none() && state.event == EventKind::ProviderDown;
-                    lone && !report.certificates.iter().any(|certificate| certificate.provider == **name)
+                    lone && self.incident_of(name).is_none()
+                        && !report.certificates.iter().any(|certificate| certificate.provider == **name)
                 });
                 target.or(certificate).or(provider).map(|what| (key.clone(), what.clone()))
             })

@@ -15,7 +15,8 @@ use zeroize::Zeroizing;
 
 use super::encode::encode;
 use super::error::{Cause, Error, Kind, words};
-use super::http::{Answer, CERTIFICATE_LIMIT, Call, LISTING_LIMIT, Method, Request};
+use super::exchange::{Answer, Call, Method, Request};
+use super::http::{CERTIFICATE_LIMIT, LISTING_LIMIT};
 use super::rejection::Fingerprint;
 use super::{Fetched, Listed, Listing, Payload, Probe, Reach, check_id, text};
 use crate::certificate::Piece;
@@ -165,15 +166,15 @@ impl Account {
         }
         let listed = match self.list(reach).await {
             Err(error) => Probe::failed("list certificates", &error, self.hint(&error)),
-            Ok(listing) => {
-                let deployable = listing.certificates.iter().filter(|listed| listed.deployable).count();
-                let mut words = format!("{} certificates, {deployable} deployable", listing.certificates.len());
-                listing.notes.iter().for_each(|note| words.push_str(&format!("; {note}")));
-                Probe::good("list certificates", words)
-            }
+            Ok(listing) => Probe::listed(&listing),
         };
         vec![Probe::good("credential", "an access key is there"), listed]
     }
+}
+
+/// For [`super::read_all`].
+pub(super) fn read_all(answer: impl Fn() -> Answer) -> Vec<Cause> {
+    certificate(&answer(), "id").err().into_iter().chain(listing(&answer()).err()).collect()
 }
 
 /// Every answer.
@@ -298,7 +299,7 @@ fn flag(told: Option<&serde_json::Value>, notes: &mut Vec<String>) -> Option<Val
 
 /// `Data` of an answer whose `Code` is `Success`; `None` for null and for the empty string that stands for nothing.
 fn data<'a, T: Deserialize<'a>>(answer: &'a Answer) -> Result<Option<T>, Cause> {
-    let envelope: Option<Envelope<'a>> = serde_json::from_slice(answer.body.strip_prefix(BOM).unwrap_or(&answer.body)).ok();
+    let envelope: Option<Envelope<'a>> = serde_json::from_slice(answer.object()).ok();
     match envelope {
         Some(Envelope { code: Some(code), data, .. }) if answer.is_success() && code == "Success" => {
             match data.map(RawValue::get) {
@@ -373,6 +374,5 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-const BOM: &[u8] = b"\xef\xbb\xbf";
 /// Remarks of one listing.
 const NOTES: usize = 20;

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::certificate::Piece;
 use crate::provider::Listed;
 use crate::provider::error::{Cause, Error, Kind, words};
-use crate::provider::http::Answer;
+use crate::provider::exchange::Answer;
 use crate::provider::text;
 
 /// Codes of a wrong certificate id.
@@ -177,7 +177,7 @@ pub(super) fn good(answer: Answer) -> Result<Answer, Cause> {
 
 /// The body as the shape the page describes. An error object in its place is told as such.
 pub(super) fn json<'a, T: Deserialize<'a>>(answer: &'a Answer) -> Result<T, Cause> {
-    let body = answer.body.strip_prefix(BOM).unwrap_or(&answer.body);
+    let body = answer.object();
     if let Ok(Told { error_code: Some(_), .. }) = serde_json::from_slice(body) {
         return Err(refusal(answer));
     }
@@ -213,14 +213,14 @@ struct ToldByIam {
 /// The cause that an answer other than a good one stands for.
 fn refusal(answer: &Answer) -> Cause {
     let status = answer.status;
-    let told: Option<Told> = serde_json::from_slice(answer.body.strip_prefix(BOM).unwrap_or(&answer.body)).ok();
+    let told: Option<Told> = serde_json::from_slice(answer.object()).ok();
     let (code, said) = match told {
-        Some(Told { error_code: Some(code), error_msg, .. }) => (Some(plain(&code)), error_msg.unwrap_or_default()),
-        Some(Told { error: Some(iam), .. }) => (iam.title.or(iam.code.as_ref().map(plain)), iam.message.unwrap_or_default()),
+        Some(Told { error_code: Some(code), error_msg, .. }) => (plain(&code), error_msg.unwrap_or_default()),
+        Some(Told { error: Some(iam), .. }) => (iam.title.or(iam.code.as_ref().and_then(plain)), iam.message.unwrap_or_default()),
         _ => (None, answer.not_of_the_api()),
     };
     if answer.is_success() && code.is_none() {
-        return Cause::BadAnswer(format!("answer is {said}"));
+        return Cause::BadAnswer(format!("answer is {}", answer.not_of_the_api()));
     }
     let kind = kind(status, code.as_deref().unwrap_or_default());
     let transient = matches!(kind, Kind::Server | Kind::Throttled | Kind::Timeout);
@@ -228,8 +228,9 @@ fn refusal(answer: &Answer) -> Cause {
     Cause::Server { status, code, words: answer.words(&said), kind, transient, retry_after: answer.retry_after }
 }
 
-fn plain(code: &serde_json::Value) -> String {
-    code.as_str().map_or_else(|| code.to_string(), str::to_owned)
+/// A code is a word or a number.
+fn plain(code: &serde_json::Value) -> Option<String> {
+    code.as_str().map(str::to_owned).or_else(|| code.as_i64().map(|number| number.to_string()))
 }
 
 /// The vendor's table; what it does not name goes by the status.
@@ -299,7 +300,6 @@ const STATUSES: [&str; 15] = [
     "CANCELREVOKING",
     "CANCELED",
 ];
-const BOM: &[u8] = b"\xef\xbb\xbf";
 const PEM_BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const SM2: &str = "the certificate is an SM2 pair (`enc_certificate`), which nginx and haproxy cannot serve with OpenSSL";
 const NO_KEY: &str = "the provider has no key for it (the request was made with a CSR of your own): `key_file` must name the key";

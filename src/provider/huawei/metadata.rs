@@ -13,7 +13,8 @@ use super::auth::{AccessKey, Credential, ahead_of};
 use super::{answers, path, url};
 use crate::provider::Reach;
 use crate::provider::error::{Cause, Error};
-use crate::provider::http::{Answer, CERTIFICATE_LIMIT, Call, Method, Request, place};
+use crate::provider::exchange::{Answer, Call, Method, Request, place};
+use crate::provider::http::CERTIFICATE_LIMIT;
 
 /// A session token, kept until it is near its end.
 pub(super) struct Session {
@@ -50,7 +51,7 @@ async fn session(reach: Reach<'_>, endpoint: &Url) -> Result<Option<Session>, Er
     Ok(token.map(|token| Session { token, renew_at: ahead_of(ends, now) }))
 }
 
-fn read_session(answer: Answer) -> Result<Option<Zeroizing<String>>, Cause> {
+pub(super) fn read_session(answer: Answer) -> Result<Option<Zeroizing<String>>, Cause> {
     if matches!(answer.status, 404 | 405 | 503) {
         return Ok(None);
     }
@@ -78,7 +79,7 @@ fn call(endpoint: &Url, doing: &str) -> Call {
     Call { operation: "metadata", doing: format!("{doing} the metadata service `{}`", place(endpoint)), limit: CERTIFICATE_LIMIT }
 }
 
-fn read_key(answer: Answer) -> Result<Credential, Cause> {
+pub(super) fn read_key(answer: Answer) -> Result<Credential, Cause> {
     let answer = answers::good(answer)?;
     let body: Body<'_> = answers::json(&answer)?;
     let Some(told) = body.credential else { return Err(incomplete("credential")) };

@@ -20,7 +20,8 @@ use zeroize::Zeroizing;
 
 use self::auth::{Auth, Credential, Means};
 use super::error::{Cause, Error, Kind};
-use super::http::{ARCHIVE_LIMIT, Answer, CERTIFICATE_LIMIT, Call, LISTING_LIMIT, Method, Request, place};
+use super::exchange::{Answer, Call, Method, Request, place};
+use super::http::{ARCHIVE_LIMIT, CERTIFICATE_LIMIT, LISTING_LIMIT};
 use super::{Fetched, Listed, Listing, Payload, Probe, Reach, check_id};
 use crate::config::{Huawei, HuaweiApi};
 
@@ -208,10 +209,7 @@ impl Account {
             }
             Ok(listing) => listing,
         };
-        let deployable = listing.certificates.iter().filter(|listed| listed.deployable).count();
-        let mut words = format!("{} certificates, {deployable} deployable", listing.certificates.len());
-        listing.notes.iter().for_each(|note| words.push_str(&format!("; {note}")));
-        probes.push(Probe::good("list certificates", words));
+        probes.push(Probe::listed(&listing));
         if let Some(first) = listing.certificates.first() {
             probes.push(match self.show(reach, &first.id).await {
                 Ok(_) => Probe::good("show a certificate", format!("`{}`", first.id)),
@@ -233,6 +231,20 @@ impl Account {
 fn secrets_of(value: &str) -> Vec<Zeroizing<String>> {
     let parts = value.split(", ").filter_map(|part| part.split_once("Access=").or_else(|| part.split_once("Signature=")));
     parts.map(|(_, secret)| secret).chain([value]).map(|secret| Zeroizing::new(secret.to_owned())).collect()
+}
+
+/// For [`super::read_all`].
+pub(super) fn read_all(answer: impl Fn() -> Answer) -> Vec<Cause> {
+    let results = [
+        answers::export(answer()).err(),
+        answers::archive(answer()).err(),
+        answers::page(answer()).err(),
+        answers::show(answer(), "id").err(),
+        token::read(answer(), jiff::Timestamp::UNIX_EPOCH).err(),
+        metadata::read_session(answer()).err(),
+        metadata::read_key(answer()).err(),
+    ];
+    results.into_iter().flatten().collect()
 }
 
 /// A page beyond what the provider lists is refused by some versions.

@@ -12,7 +12,8 @@ use super::{answers, path, url};
 use crate::config::{Huawei, HuaweiAuth};
 use crate::provider::Reach;
 use crate::provider::error::{Cause, Error};
-use crate::provider::http::{Answer, CERTIFICATE_LIMIT, Call, Method, Request, place};
+use crate::provider::exchange::{Answer, Call, Method, Request, place};
+use crate::provider::http::CERTIFICATE_LIMIT;
 use crate::provider::rejection::Fingerprint;
 
 /// A token for the configured user.
@@ -53,9 +54,9 @@ fn request(settings: &Huawei, body: &Zeroizing<Vec<u8>>, password: &str) -> Requ
     Request { method: Method::Post, url, headers, body: body.clone(), secrets }
 }
 
-fn read(answer: Answer, now: Timestamp) -> Result<(SecretString, Timestamp), Cause> {
+pub(super) fn read(answer: Answer, now: Timestamp) -> Result<(SecretString, Timestamp), Cause> {
     let answer = answers::good(answer)?;
-    let token = answer.header("x-subject-token").filter(|token| !token.is_empty());
+    let token = answer.headers.value("x-subject-token").filter(|token| !token.is_empty());
     let token = token.ok_or_else(|| Cause::BadAnswer("answer has no `X-Subject-Token`".to_owned()))?;
     let body: Body = answers::json(&answer)?;
     let assumed = now.saturating_add(ASSUMED).unwrap_or(now);
