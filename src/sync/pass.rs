@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Semaphore;
@@ -24,6 +25,8 @@ use super::{Error, KEPT_GENERATIONS, LOCK_WAIT, Progress, Scope, Sync, live};
 const WRONG_CLOCK: SignedDuration = SignedDuration::from_hours(1);
 /// The earliest and the spread of the next full check of a certificate whose listing does not change.
 const FULL_CHECK: (i64, u32) = (18 * 3600, 12 * 3600);
+/// How often a wait for providers is asked whether it gets on.
+const PULSE: Duration = Duration::from_secs(1);
 /// Candidates remembered as unfit, per entry.
 const MAX_UNFIT: usize = 50;
 /// Former ids remembered, per entry.
@@ -39,6 +42,7 @@ impl Sync {
     ) -> Result<Report, Error> {
         self.check_names(scope)?;
         let _lock = self.lock(scope.wait.unwrap_or(LOCK_WAIT), stop).await?;
+        progress(Progress::Step);
         let started = self.clock.now();
         let loaded = Ledger::load(self.store.root())?;
         let mut ledger = loaded.ledger;
@@ -47,12 +51,13 @@ impl Sync {
             tracing::info!("removed stray `{}`", stray.display());
         }
         self.recall(&ledger);
-        let context = Arc::new(self.context(scope, stop).await);
+        let context = Arc::new(self.watched(progress, self.context(scope, stop)).await);
+        progress(Progress::Step);
         incidents.extend(self.skewed());
         incidents.extend(scope.incidents.iter().cloned());
-        let found = self.look(&context, &ledger, stop, progress).await;
+        let found = self.watched(progress, self.look(&context, &ledger, stop, progress)).await;
         let whole = scope.names.is_none() && found.len() == self.settings.certificates.len();
-        let mut delivery = Delivery::new(&self.settings, &self.store, &self.clock, &mut ledger, stop);
+        let mut delivery = Delivery::new(&self.settings, &self.store, &self.clock, &mut ledger, stop, progress);
         delivery.force = scope.force;
         delivery.by_hand = scope.by_hand;
         delivery.entries = found.iter().map(|done| (done.entry.name.as_str(), &done.entry)).collect();
@@ -155,6 +160,24 @@ impl Sync {
             insist: scope.force && scope.names.is_some(),
             clock_is_wrong: self.clients.values().any(|client| client.skew().is_some_and(|skew| skew.abs() > WRONG_CLOCK)),
             now: self.clock.now(),
+        }
+    }
+
+    /// Waits for `work`; as long as requests end meanwhile, well or not, that is progress.
+    async fn watched<T>(&self, progress: &(dyn Fn(Progress) + Send + Sync_), work: impl Future<Output = T>) -> T {
+        let ended = || self.clients.values().map(|client| client.ended()).sum::<u64>();
+        let mut before = ended();
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(PULSE) => {
+                    let now = ended();
+                    if std::mem::replace(&mut before, now) != now {
+                        progress(Progress::Step);
+                    }
+                }
+            }
         }
     }
 

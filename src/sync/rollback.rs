@@ -30,7 +30,7 @@ impl Sync {
         let earlier = self.earlier(name, live.as_ref(), to)?;
         self.remember_rollback(&mut ledger, entry, live.as_ref(), &earlier);
         let change = Change { entry: entry.clone(), id: None, new: earlier, old: live, stage: Stage::Staged, error: None };
-        let mut delivery = Delivery::new(&self.settings, &self.store, &self.clock, &mut ledger, stop);
+        let mut delivery = Delivery::new(&self.settings, &self.store, &self.clock, &mut ledger, stop, &|_| ());
         delivery.by_hand = true;
         delivery.entries = BTreeMap::from([(entry.name.as_str(), entry)]);
         delivery.changes = BTreeMap::from([(entry.name.clone(), change)]);
