@@ -1,6 +1,6 @@
 //! Named places where a test makes a step fail, or the process die as `kill -9` would.
 //!
-//! Nothing of this is in a normal build: without the feature `failpoints` [`hit`] is an empty function, and a release build with the
+//! Nothing of this is in a normal build: without the feature `failpoints` `hit` is an empty function, and a release build with the
 //! feature is refused. With it the environment arms one point: `CERTSYNCD_FAILPOINT=name[:nth]=abort|enospc|eio|eacces|erofs`. With
 //! `:nth` (from 1) only that hit counts, without it every hit does. `CERTSYNCD_FAILPOINT=list` writes each hit to stderr instead, so that
 //! a test learns what a scenario passes through.

@@ -140,21 +140,45 @@ async fn a_pair_that_haproxy_refuses_leaves_no_transaction() {
     assert_eq!(scene.update(&haproxy.admin(), &new).await.unwrap(), Update::Updated);
 }
 
+/// `pair` with a chain so long that all of it has at least `bytes`.
+fn lengthened(pair: &Pair, bytes: usize) -> Pair {
+    let chain = pair.chain.repeat((bytes - pair.combined.len()) / pair.chain.len() + 1);
+    Pair { combined: format!("{}{chain}{}", pair.fullchain, pair.key), ..pair.clone() }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payload_above_the_buffer_is_for_a_reload() {
     let scene = Scene::new();
     let haproxy = Haproxy::start(&scene.bind(), scene.port);
-    let fits = scene.renew(Key::Rsa);
-    let lengthen = |bytes: usize| {
-        let missing = bytes - fits.combined.len();
-        let chain = fits.chain.repeat(missing / fits.chain.len() + 1);
-        Pair { combined: format!("{}{chain}{}", fits.fullchain, fits.key), ..fits.clone() }
-    };
-    assert_eq!(scene.update(&haproxy.admin(), &lengthen(14_000)).await.unwrap(), Update::Updated);
-    for bytes in [17_000, 40_000, 2_000_000] {
-        not_there(scene.update(&haproxy.admin(), &lengthen(bytes)).await, "tune.bufsize");
+    let new = scene.renew(Key::Rsa);
+    assert_eq!(scene.update(&haproxy.admin(), &lengthened(&new, 14_000)).await.unwrap(), Update::Updated);
+    for bytes in [16_000, 17_000, 40_000, 2_000_000] {
+        not_there(scene.update(&haproxy.admin(), &lengthened(&new, bytes)).await, "do not fit into the 15360");
         assert!(!haproxy.ask("show ssl cert").contains("# transaction"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_larger_buffer_takes_a_larger_payload() {
+    let scene = Scene::new();
+    let haproxy = Haproxy::with(&scene.bind(), scene.port, "tune.bufsize 65536", &[]);
+    let new = scene.renew(Key::Rsa);
+    assert_eq!(scene.update(&haproxy.admin(), &lengthened(&new, 60_000)).await.unwrap(), Update::Updated);
+    assert_eq!(scene.served().await, Some(new.fingerprint));
+    not_there(scene.update(&haproxy.admin(), &lengthened(&new, 65_000)).await, "do not fit into the 64512");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_that_would_end_haproxy_is_never_sent() {
+    // 2.6 dies of one that is too big when a line ends one byte before the buffer does, at 16 KiB unless configured otherwise
+    let scene = Scene::new();
+    let mut haproxy = Haproxy::start(&scene.bind(), scene.port);
+    let before = format!("set ssl cert {} <<\n", scene.name()).len();
+    let padding = format!("{}\n", "x".repeat(16 * 1024 - 1 - 1 - before));
+    let pair = Pair { combined: format!("{padding}{}", scene.old.combined), ..scene.old.clone() };
+    not_there(scene.update(&haproxy.admin(), &pair).await, "do not fit");
+    haproxy.server.assert_running();
+    assert_eq!(scene.served().await, Some(scene.old.fingerprint));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -282,6 +306,7 @@ fn pretend(
 
 const WORKER: (&str, Act) = ("show proc", Act::Say("Unknown command: 'show proc'\n\n"));
 const LIST: (&str, Act) = ("show ssl cert", Act::Say("# filename\nNAME\n\n"));
+const POOLS: (&str, Act) = ("show pools", Act::Say("  - Pool buffer (16384 bytes) : 2 allocated\n\n"));
 const SET: (&str, Act) = ("set ssl cert", Act::Say("Transaction created for certificate NAME!\n\n"));
 const ABORT: (&str, Act) = ("abort ssl cert", Act::Say("Transaction aborted for certificate 'NAME'!\n\n"));
 
@@ -298,38 +323,42 @@ async fn update_of(acts: Vec<(&'static str, Act)>) -> (Result<Update, Error>, Ve
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_that_hangs_is_bounded_wherever_it_hangs() {
     let start = Instant::now();
-    not_there(update_of(vec![]).await.0, "did not answer in time");
-    not_there(update_of(vec![WORKER, ("show ssl cert", Act::Hang)]).await.0, "did not answer in time");
-    let (update, asked) = update_of(vec![WORKER, LIST, ("set ssl cert", Act::Hang), ABORT]).await;
-    not_there(update, "did not answer in time");
+    not_there(update_of(vec![]).await.0, "did not answer `show proc` in time");
+    not_there(update_of(vec![WORKER, ("show ssl cert", Act::Hang)]).await.0, "did not answer `show ssl cert` in time");
+    not_there(update_of(vec![WORKER, LIST]).await.0, "did not answer `show pools` in time");
+    let (update, asked) = update_of(vec![WORKER, LIST, POOLS, ("set ssl cert", Act::Hang), ABORT]).await;
+    not_there(update, "took nothing");
     assert_eq!(asked.last().unwrap(), "abort ssl cert NAME");
-    let (update, asked) = update_of(vec![WORKER, LIST, SET, ("commit", Act::Hang), ABORT]).await;
-    not_there(update, "did not answer in time");
-    assert_eq!(asked[3..], ["commit ssl cert NAME", "abort ssl cert NAME"]);
+    let (update, asked) = update_of(vec![WORKER, LIST, POOLS, SET, ("commit", Act::Hang), ABORT]).await;
+    not_there(update, "in time");
+    assert_eq!(asked[4..], ["commit ssl cert NAME", "abort ssl cert NAME"]);
     // four times half a second; hanging at the abort too costs its own bound
-    not_there(update_of(vec![WORKER, LIST, ("set", Act::Hang), ("abort", Act::Hang)]).await.0, "did not answer in time");
+    not_there(update_of(vec![WORKER, LIST, POOLS, ("set", Act::Hang), ("abort", Act::Hang)]).await.0, "took nothing");
     assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_exact_words_are_success() {
     const COMMITTED: (&str, Act) = ("commit", Act::Say("Committing NAME.\nSuccess!\n\n"));
-    for (set, words) in
-        [("Transaction created for cert", "cut off"), ("Out of memory!\n\n", "Out of memory"), ("\n\n", "answered nothing")]
-    {
-        let (update, asked) = update_of(vec![WORKER, LIST, ("set", Act::Say(set)), COMMITTED, ABORT]).await;
+    for (set, words) in [
+        ("Transaction created for cert", "cut off"),
+        ("Out of memory!\n\n", "Out of memory"),
+        ("\n\n", "answered nothing"),
+        ("", "tune.bufsize"),
+    ] {
+        let (update, asked) = update_of(vec![WORKER, LIST, POOLS, ("set", Act::Say(set)), COMMITTED, ABORT]).await;
         let said = update.map_or_else(|error| error.to_string(), |update| format!("{update:?}"));
         assert!(said.contains(words), "{said}");
         assert_eq!(asked.last().unwrap(), "abort ssl cert NAME");
         assert!(!asked.iter().any(|line| line.starts_with("commit")));
     }
     for commit in ["Committing NAME.\nSucc", "Committing NAME.\n\n", "Not a Success! at all\n\n", ""] {
-        let (update, asked) = update_of(vec![WORKER, LIST, SET, ("commit", Act::Say(commit)), ABORT]).await;
+        let (update, asked) = update_of(vec![WORKER, LIST, POOLS, SET, ("commit", Act::Say(commit)), ABORT]).await;
         assert!(!matches!(update, Ok(Update::Updated)), "{commit:?}");
         assert_eq!(asked.last().unwrap(), "abort ssl cert NAME", "{commit:?}");
     }
     // it says that it did, but shows another certificate
-    not_there(update_of(vec![WORKER, LIST, SET, COMMITTED]).await.0, "does not show the new certificate");
+    not_there(update_of(vec![WORKER, LIST, POOLS, SET, COMMITTED]).await.0, "does not show the new certificate");
 }
 
 #[tokio::test(flavor = "multi_thread")]

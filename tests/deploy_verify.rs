@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use certsyncd::config::{Target, VerifyAddress};
@@ -250,14 +252,14 @@ async fn names_that_are_no_names_are_not_sent() {
 }
 
 /// A listener that accepts and says `greeting`, and the count of connections it saw.
-async fn silent_listener(greeting: &'static [u8]) -> (VerifyAddress, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+async fn silent_listener(greeting: &'static [u8]) -> (VerifyAddress, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = loopback(listener.local_addr().unwrap().port());
-    let count = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let counter = std::sync::Arc::clone(&count);
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&count);
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            counter.fetch_add(1, Ordering::SeqCst);
             tokio::spawn(async move {
                 let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, greeting).await;
                 let _ = stream.read_to_end(&mut Vec::new()).await;
@@ -276,7 +278,7 @@ async fn a_silent_address_is_bounded_and_not_asked_for_every_name() {
     assert!(start.elapsed() < limit * 10, "{:?}", start.elapsed());
     assert_eq!(served.len(), names.len());
     assert!(served.iter().all(|one| one.error.as_deref() == Some("no answer within 300ms")), "{:?}", served.last());
-    assert!(count.load(std::sync::atomic::Ordering::SeqCst) <= 2 * deploy::LOOKS_AT_ONCE);
+    assert!(count.load(Ordering::SeqCst) <= 2 * deploy::LOOKS_AT_ONCE);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -291,28 +293,21 @@ async fn a_certificate_without_its_key_is_not_served() {
     // a server that shows our leaf but signs with another key
     let pki = Pki::new();
     let (ours, other) = (pki.issue(&[NAME], Key::P256), pki.issue(&[NAME], Key::P256));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let config = impostor(&ours, &other);
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let _ = tokio_rustls::TlsAcceptor::from(std::sync::Arc::clone(&config)).accept(stream).await;
-        }
-    });
-    let served = look(&loopback(port), NAME).await;
+    let (address, _) = tls_server(impostor(&ours, &other)).await;
+    let served = look(&address, NAME).await;
     assert_eq!(served.fingerprint, None);
     assert!(served.error.as_ref().unwrap().contains("without proof that the server holds its key"), "{served:?}");
 }
 
-fn impostor(leaf: &Pair, key: &Pair) -> std::sync::Arc<rustls::ServerConfig> {
+fn impostor(leaf: &Pair, key: &Pair) -> Arc<rustls::ServerConfig> {
     use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let key = provider.key_provider.load_private_key(PrivateKeyDer::from_pem_slice(key.key.as_bytes()).unwrap()).unwrap();
     let certified = rustls::sign::CertifiedKey::new(vec![CertificateDer::from(leaf.der.clone())], key);
     let resolver = rustls::sign::SingleCertAndKey::from(certified);
-    let builder = rustls::ServerConfig::builder_with_provider(std::sync::Arc::new(provider));
+    let builder = rustls::ServerConfig::builder_with_provider(Arc::new(provider));
     let config = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-    std::sync::Arc::new(config.with_cert_resolver(std::sync::Arc::new(resolver)))
+    Arc::new(config.with_cert_resolver(Arc::new(resolver)))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -326,9 +321,39 @@ async fn a_server_that_flaps_is_not_served() {
     tokio::spawn(async move {
         for config in configs.iter().cycle() {
             let Ok((stream, _)) = listener.accept().await else { return };
-            let _ = tokio_rustls::TlsAcceptor::from(std::sync::Arc::clone(config)).accept(stream).await;
+            let _ = tokio_rustls::TlsAcceptor::from(Arc::clone(config)).accept(stream).await;
         }
     });
     let served = deploy::wait_served(&[(loopback(port), NAME.to_owned())], new.fingerprint, Duration::from_secs(1)).await;
     assert_eq!(served[0].fingerprint, Some(old.fingerprint));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn few_pairs_are_asked_again_and_many_are_not() {
+    let pair = Pki::new().issue(&["*.example.com"], Key::P256);
+    for (pairs, looks) in
+        [(deploy::FEW_PAIRS, deploy::FEW_PAIRS * deploy::RIGHT_IN_A_ROW as usize), (deploy::FEW_PAIRS + 1, deploy::FEW_PAIRS + 1)]
+    {
+        let (address, count) = tls_server(impostor(&pair, &pair)).await;
+        let expect = |i| Expected { address: address.clone(), name: format!("n{i}.example.com"), fingerprint: pair.fingerprint };
+        let served = deploy::wait_all(&(0..pairs).map(expect).collect::<Vec<_>>(), Duration::from_secs(20)).await;
+        deploy::judge(&served, pair.fingerprint).unwrap();
+        assert_eq!(count.load(Ordering::SeqCst), looks);
+    }
+}
+
+/// A TLS server, and how many connections it took.
+async fn tls_server(config: Arc<rustls::ServerConfig>) -> (VerifyAddress, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = loopback(listener.local_addr().unwrap().port());
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&count);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            counter.fetch_add(1, Ordering::SeqCst);
+            let acceptor = tokio_rustls::TlsAcceptor::from(Arc::clone(&config));
+            tokio::spawn(async move { acceptor.accept(stream).await.map(drop) });
+        }
+    });
+    (address, count)
 }

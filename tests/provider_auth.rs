@@ -156,13 +156,19 @@ async fn a_wrong_password_is_sent_once_and_then_not_for_an_hour() {
     assert_eq!(server.count(), 3, "SIGHUP tries again");
 }
 
+fn at(date: &str) -> Timestamp {
+    let date = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", date).unwrap();
+    date.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp()
+}
+
 /// A server that takes one secret key only.
 async fn picky(good: &'static str) -> Server {
     Server::start(move |asked, _| {
         let path: Vec<String> = asked.path().trim_start_matches('/').split('/').map(str::to_owned).collect();
         let (access, secret) = (AK.into(), good.into());
         let key = certsyncd::provider::huawei::sign::Key { access: &access, secret: &secret, security_token: None };
-        let headers = [("X-Project-Id", asked.header("x-project-id").to_owned())];
+        let headers =
+            ["X-Project-Id", "X-Certsyncd-Nonce"].map(|name| (name, asked.header(&name.to_ascii_lowercase()).to_owned()));
         let unsigned = certsyncd::provider::huawei::sign::Unsigned {
             method: &asked.method,
             host: asked.header("host"),
@@ -171,7 +177,7 @@ async fn picky(good: &'static str) -> Server {
             headers: &headers,
             body: b"",
         };
-        let signed = certsyncd::provider::huawei::sign::sign(&unsigned, &key, NOW.parse().unwrap());
+        let signed = certsyncd::provider::huawei::sign::sign(&unsigned, &key, at(asked.header("x-sdk-date")));
         if signed.iter().any(|(_, value)| value == asked.header("authorization")) {
             exported()
         } else {

@@ -157,7 +157,7 @@ async fn what_is_not_the_apis_json() {
         (reply(200, ""), "bad_answer"),
         (reply(200, "{}"), "bad_answer"),
         (reply(200, "[1]"), "bad_answer"),
-        (reply(200, format!("{{\"Code\":\"Success\",\"Data\":{}", "[".repeat(500_000))), "bad_answer"),
+        (reply(200, format!("{{\"Code\":\"Success\",\"Data\":{}", "[".repeat(500_000))), "connect"),
         (reply(200, format!("{{\"Code\":\"Success\",\"Data\":{}1{}}}", "[".repeat(200_000), "]".repeat(200_000))), "bad_answer"),
         (reply(502, "<html>Bad Gateway</html>"), "server"),
         (reply(404, "not here"), "not_found"),

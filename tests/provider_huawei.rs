@@ -21,7 +21,7 @@ fn pieces(fetched: Fetched) -> Vec<(String, String)> {
 fn expected_authorization(server: &Server, asked: &Asked) -> String {
     let path: Vec<String> = asked.path().trim_start_matches('/').split('/').map(str::to_owned).collect();
     let query: Vec<(String, String)> = asked.query().into_iter().collect();
-    let names = ["X-Project-Id", "X-Domain-Id"];
+    let names = ["X-Project-Id", "X-Domain-Id", "X-Certsyncd-Nonce"];
     let headers: Vec<(&'static str, String)> = names
         .into_iter()
         .filter_map(|name| asked.headers.get(&name.to_ascii_lowercase()).map(|value| (name, value.clone())))
@@ -60,7 +60,7 @@ async fn exports_with_a_signature_that_fits_the_wire() {
     assert_eq!(asked.header("x-project-id"), "0123456789abcdef0123456789abcdef");
     assert_eq!(asked.header("x-domain-id"), "d0");
     assert_eq!(asked.header("authorization"), expected_authorization(&server, asked));
-    assert!(asked.header("authorization").contains("SignedHeaders=host;x-domain-id;x-project-id;x-sdk-date,"));
+    assert!(asked.header("authorization").contains("SignedHeaders=host;x-certsyncd-nonce;x-domain-id;x-project-id;x-sdk-date,"));
 }
 
 #[tokio::test]
@@ -130,10 +130,10 @@ async fn an_answer_of_another_shape_never_quotes_a_key() {
         serde_json::json!({"entire_certificate": PEM, "private_key": {"value": KEY}}).to_string(),
         serde_json::json!({"entire_certificate": [KEY], "private_key": KEY}).to_string(),
         serde_json::json!([KEY]).to_string(),
-        serde_json::json!({"entire_certificate": PEM, "private_key": KEY}).to_string().replace('}', ""),
+        serde_json::json!({"entire_certificate": PEM, "private_key": KEY}).to_string().replace('}', "]"),
         KEY.to_owned(),
         format!("{}{KEY}", "[".repeat(100_000)),
-        format!("{{\"private_key\":{}{KEY}", "[".repeat(100_000)),
+        format!("{{\"private_key\":{}{KEY}}}", "[".repeat(100_000)),
     ];
     for body in bodies {
         let server = Server::of([reply(200, body.clone())]).await;
@@ -142,6 +142,18 @@ async fn an_answer_of_another_shape_never_quotes_a_key() {
         let said = format!("{error:?} {error} {:?}", error.to_failure());
         assert!(!said.contains("TOPSECRET") && !said.contains("PRIVATE"), "{said}");
     }
+}
+
+#[tokio::test]
+async fn an_answer_cut_short_by_a_proxy_that_mends_its_length_is_tried_again() {
+    let whole = exported();
+    let half = reply(200, whole.body[..whole.body.len() - 20].to_vec());
+    let server = Server::of([half.clone(), whole]).await;
+    exporter(&server).fetch(ID).await.unwrap();
+    let server = Server::of([half]).await;
+    let error = exporter(&server).fetch(ID).await.err().unwrap();
+    assert_eq!((error.kind(), error.is_transient(), server.count()), ("connect", true, 3));
+    assert!(!format!("{error:?}").contains("TOPSECRET"));
 }
 
 struct Case {

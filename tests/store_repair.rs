@@ -218,6 +218,17 @@ fn what_cannot_be_rebuilt_is_fetched_again_and_not_replaced_by_an_older_one() {
 }
 
 #[test]
+fn a_strangers_link_with_nothing_behind_it_is_fetched_again() {
+    let (_folder, store) = store();
+    symlink("/etc", store.root().join("live").join(NAME)).unwrap();
+    let repair = store.repair(NAME, &BTreeMap::new(), None).unwrap();
+    assert_eq!(repair.damaged.unwrap(), format!("live link `{NAME}` is damaged: it points to `/etc`"));
+    assert!(repair.installed.is_none());
+    install(&store, &bundles(1)[0]);
+    assert!(store.live(NAME).unwrap().is_some());
+}
+
+#[test]
 fn modes_are_put_right() {
     let host = Host::new();
     let wrong = |path: PathBuf, mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
@@ -275,4 +286,23 @@ fn owners_are_put_right() {
     let repair = host.repair();
     assert!(repair.drift[0].contains("privkey.pem` belonged to user 4711; it belongs to 0 again"), "{:?}", repair.drift);
     host.is_right_again(&repair);
+}
+
+/// As inside the unit with `PrivateUsers=yes`: a foreign owner reads as nobody, which is no drift.
+#[test]
+fn an_owner_that_the_user_namespace_hides_is_no_drift() {
+    let host = Host::new();
+    if !is_root() || std::os::unix::fs::chown(host.live.path.join("cert.pem"), Some(4711), None).is_err() {
+        return;
+    }
+    let itself = again("foreign_child");
+    let mut inside = std::process::Command::new("unshare");
+    inside.args(["--user", "--map-root-user"]).arg(itself.get_program()).args(itself.get_args());
+    let out = inside.env("STORE_CHILD", host.store.root()).output();
+    let Some(out) = out.ok().filter(|out| !String::from_utf8_lossy(&out.stderr).starts_with("unshare:")) else {
+        println!("ran without a user namespace: none to be had here");
+        return;
+    };
+    assert!(out.status.success() && String::from_utf8_lossy(&out.stdout).contains("[]"), "{out:?}");
+    assert_eq!(host.repair().drift.len(), 1, "outside it is drift");
 }

@@ -151,7 +151,7 @@ impl Error {
             Error::Unavailable(_) => {
                 "a system service has no desktop session: run certsyncd as a user unit, or set DBUS_SESSION_BUS_ADDRESS"
             }
-            Error::Smtp { source, .. } if source.is_tls() => {
+            Error::Smtp { .. } if self.line().contains("certificate") => {
                 "the server's certificate must be trusted by the system and `encryption` must fit its port"
             }
             Error::Disk(error) => return error.hint(),

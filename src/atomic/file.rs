@@ -10,7 +10,7 @@ use tempfile::NamedTempFile;
 
 use super::{Access, Error, TEMPORARY, is_unmapped, parent, read, step, sync_folder};
 
-/// What [`write`] had to do.
+/// What [`write()`] had to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Nothing: bytes, mode and owner were right.
@@ -33,12 +33,12 @@ pub fn write(path: &Path, bytes: &[u8], access: Access) -> Result<Change, Error>
     Ok(change)
 }
 
-/// Whether [`write`] would have nothing to do.
+/// Whether [`write()`] would have nothing to do.
 pub fn is_right(path: &Path, bytes: &[u8], access: Access) -> Result<bool, Error> {
     Ok(compare(path, bytes, access)? == Change::Nothing)
 }
 
-/// As [`write`], for a path where somebody else's file may stand: that one stays beside it as `kept`, unless `kept` is there already.
+/// As [`write()`], for a path where somebody else's file may stand: that one stays beside it as `kept`, unless `kept` is there already.
 /// At no moment is `path` without a file.
 ///
 /// Returns whether it was kept.

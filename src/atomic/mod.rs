@@ -1,6 +1,6 @@
 //! The only door to writing the disk: whoever reads a file written here sees the old bytes or the new ones, never a mixture.
 //!
-//! Start at [`write`]: a temporary file in the same folder, its mode and owner set before a byte is in it, written, synced, renamed,
+//! Start at [`write()`]: a temporary file in the same folder, its mode and owner set before a byte is in it, written, synced, renamed,
 //! the folder synced. What is right already is not touched. [`create`] fills a folder that nobody looks at yet, [`replace_link`] moves
 //! a symbolic link, [`read`] and [`Folder`] read within bounds.
 //!

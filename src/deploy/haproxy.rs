@@ -14,12 +14,15 @@ use tokio::time::Instant;
 
 use super::Error;
 use super::command::Words;
-use super::runtime::{self, Listed, Side, Socket, has_empty_line, is_plain, listed, sha1, side};
+use super::runtime::{self, Listed, Side, Socket, capacity, has_empty_line, is_plain, listed, request_length, sha1, side};
 use crate::certificate::Shown;
 use crate::report::Fingerprint;
 
 /// For taking back a transaction when the time of the step is already over.
 const ABORT_LIMIT: Duration = Duration::from_secs(2);
+
+/// For the answer to `set`, which takes milliseconds.
+const SET_LIMIT: Duration = Duration::from_secs(3);
 
 /// How often the first question is asked.
 const FIRST_TRIES: u32 = 3;
@@ -90,7 +93,9 @@ async fn update_workers(socket: Socket<'_>, live: &Path, pem: &[u8], leaf: &Show
     let mut places = Vec::new();
     for prefix in workers(socket).await? {
         let name = find(socket, &prefix, live).await?;
-        places.push(Place { socket, prefix, name });
+        let place = Place { socket, prefix, name };
+        place.has_room_for(pem).await?;
+        places.push(place);
     }
     for place in places {
         place.replace(pem, leaf).await?;
@@ -109,7 +114,7 @@ async fn workers(socket: Socket<'_>) -> Result<Vec<String>, Stop> {
 }
 
 /// The first question, asked up to three times: a master that has just started executes itself anew, and for a tenth of a second refuses
-/// connections, drops them or lets them hang.
+/// connections or drops them.
 async fn who_is_there(socket: Socket<'_>) -> Result<String, runtime::Error> {
     for _ in 1..FIRST_TRIES {
         let first = Socket { deadline: socket.deadline.min(Instant::now() + FIRST_LIMIT), ..socket };
@@ -158,12 +163,18 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
+    async fn has_room_for(&self, pem: &[u8]) -> Result<(), Stop> {
+        let pools = self.socket.ask(&format!("{}show pools", self.prefix), None).await?;
+        let (room, needed) = (capacity(&pools), request_length(&self.command("set"), pem));
+        if needed <= room { Ok(()) } else { Err(Stop::NotThere(too_big(needed, room))) }
+    }
+
     async fn replace(&self, pem: &[u8], leaf: &Shown) -> Result<(), Stop> {
         if let Err(stop) = self.set_and_commit(pem).await {
             self.abort().await;
             return Err(stop);
         }
-        let shown = self.ask("show ssl cert", None).await?;
+        let shown = self.ask("show").await?;
         if sha1(&shown).as_ref() == Some(&leaf.sha1) {
             return Ok(());
         }
@@ -172,36 +183,53 @@ impl Place<'_> {
 
     /// Success is nothing but the exact words: `set` takes a pair that does not fit, and only `commit` finds out.
     async fn set_and_commit(&self, pem: &[u8]) -> Result<(), Stop> {
-        let answer = self.ask("set ssl cert", Some(pem)).await?;
-        if answer.is_empty() {
-            let bytes = pem.len();
-            return Err(Stop::NotThere(format!("haproxy took nothing of {bytes} bytes (they must fit into its `tune.bufsize`)")));
-        }
+        let answer = match self.set(pem).await {
+            Ok(answer) if !answer.is_empty() => answer,
+            Ok(_) | Err(runtime::Error::TimedOut(..)) => {
+                let bytes = pem.len();
+                return Err(Stop::NotThere(format!(
+                    "haproxy took nothing of {bytes} bytes (they must fit into its `tune.bufsize`)"
+                )));
+            }
+            Err(error) => return Err(error.into()),
+        };
         if answer.contains("Transaction updated") || answer.contains("not referenced by the configuration") {
             return Err(Stop::NotThere(in_words(&answer)));
         }
         if !answer.starts_with("Transaction created for certificate ") {
             return Err(self.refused(&answer));
         }
-        let answer = self.ask("commit ssl cert", None).await?;
+        let answer = self.ask("commit").await?;
         if answer.lines().any(|line| line.trim() == "Success!") { Ok(()) } else { Err(self.refused(&answer)) }
+    }
+
+    async fn set(&self, pem: &[u8]) -> Result<String, runtime::Error> {
+        let socket = Socket { deadline: self.socket.deadline.min(Instant::now() + SET_LIMIT), ..self.socket };
+        socket.ask(&self.command("set"), Some(pem)).await
     }
 
     /// Takes our transaction back, whether or not there is one; within a time of its own, since the step's may be over.
     async fn abort(&self) {
         let socket = Socket { deadline: self.socket.deadline.max(Instant::now() + ABORT_LIMIT), ..self.socket };
-        let abort = format!("{}abort ssl cert {}", self.prefix, self.name);
         // if it does not help, the next update finds the transaction and reloads instead, which ends it
-        let _ = tokio::time::timeout(ABORT_LIMIT, socket.ask(&abort, None)).await;
+        let _ = tokio::time::timeout(ABORT_LIMIT, socket.ask(&self.command("abort"), None)).await;
     }
 
-    async fn ask(&self, command: &str, payload: Option<&[u8]>) -> Result<String, runtime::Error> {
-        self.socket.ask(&format!("{}{command} {}", self.prefix, self.name), payload).await
+    async fn ask(&self, verb: &str) -> Result<String, runtime::Error> {
+        self.socket.ask(&self.command(verb), None).await
+    }
+
+    fn command(&self, verb: &str) -> String {
+        format!("{}{verb} ssl cert {}", self.prefix, self.name)
     }
 
     fn refused(&self, answer: &str) -> Stop {
         Stop::Refused(Error::Update { name: self.name.clone(), words: in_words(answer) })
     }
+}
+
+fn too_big(needed: usize, room: usize) -> String {
+    format!("its {needed} bytes do not fit into the {room} that haproxy takes at once (raise its `tune.bufsize`)")
 }
 
 fn in_words(answer: &str) -> String {

@@ -30,7 +30,7 @@ use crate::report::{Failure, Fingerprint};
 pub use haproxy::{Update, loaded, update};
 pub use stage::{Staged, self_check, stage};
 pub use systemd::{UnitState, polkit_rule, state};
-pub use verify::{Expected, LOOKS_AT_ONCE, judge, look, look_for, wait_all, wait_served};
+pub use verify::{Expected, FEW_PAIRS, LOOKS_AT_ONCE, RIGHT_IN_A_ROW, judge, look, look_for, wait_all, wait_served};
 
 /// Runs the target's configured test; without one there is nothing to run, and that is fine (decision 6).
 pub async fn test(target: &Target) -> Result<(), Failure> {
@@ -193,5 +193,19 @@ impl Error {
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         error.to_failure()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thousand_wrong_answers_are_not_all_told() {
+        let wrong =
+            |count: usize| Error::Verify { expected: Fingerprint([0; 32]), wrong: (0..count).map(|i| format!("w{i}")).collect() };
+        assert_eq!(wrong(MAX_TOLD).to_string(), "failed to verify: w0; w1; w2; w3; w4");
+        assert_eq!(wrong(1_000).to_string(), "failed to verify: w0; w1; w2; w3; w4; and 995 more");
     }
 }

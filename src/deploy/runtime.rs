@@ -31,8 +31,8 @@ pub(super) enum Error {
     Permission(String),
     #[error("nothing answers at `{0}`: {1}")]
     Connect(String, io::Error),
-    #[error("`{0}` did not answer in time")]
-    TimedOut(String),
+    #[error("`{0}` did not answer `{1}` in time")]
+    TimedOut(String, String),
     #[error("`{0}` failed: {1}")]
     Io(String, io::Error),
     #[error("the answer of `{0}` is longer than {MAX_ANSWER} bytes")]
@@ -47,7 +47,7 @@ impl Socket<'_> {
     /// Sends `command` (with `payload`, which must have no empty line) and reads the whole answer; an empty one is an answer too.
     pub(super) async fn ask(&self, command: &str, payload: Option<&[u8]>) -> Result<String, Error> {
         let asked = timeout_at(self.deadline, self.talk(command, payload)).await;
-        let answer = asked.map_err(|_| Error::TimedOut(self.name()))??;
+        let answer = asked.map_err(|_| Error::TimedOut(self.name(), command.to_owned()))??;
         // the second is what 2.6 says to `show ssl cert` below level `operator`
         if ["Permission denied", "Can't allocate memory!"].contains(&answer.trim()) {
             return Err(Error::Level(self.name()));
@@ -155,6 +155,27 @@ pub(super) fn sha1(answer: &str) -> Option<String> {
     answer.lines().find_map(|line| line.strip_prefix("SHA1 FingerPrint:")).map(|hex| hex.trim().to_ascii_lowercase())
 }
 
+/// haproxy's `tune.bufsize` where the answer to `show pools` does not tell it.
+const DEFAULT_BUFFER: usize = 16 * 1024;
+
+/// What is kept free of the buffer: haproxy may reserve so much of it (`tune.maxrewrite`), and we stay far from its end.
+pub(super) const RESERVE: usize = 1024;
+
+/// How many bytes a command with its payload may have, by the answer to `show pools`.
+///
+/// One that does not fit must never be sent: 2.6 answers most of them with nothing, but when a line ends one byte before the buffer does
+/// it spins, answers nobody, and after a second its own watchdog ends the process, with every connection it has.
+pub(super) fn capacity(pools: &str) -> usize {
+    let buffer =
+        pools.lines().find_map(|line| line.trim_start().strip_prefix("- Pool buffer (")?.split_once(" bytes)")?.0.parse().ok());
+    buffer.unwrap_or(DEFAULT_BUFFER).saturating_sub(RESERVE)
+}
+
+/// How many bytes are sent for `command` with `payload`.
+pub(super) fn request_length(command: &str, payload: &[u8]) -> usize {
+    command.len() + b" <<\n".len() + payload.trim_ascii_end().len() + b"\n\n".len()
+}
+
 /// Whether `name` can be written in a command without being taken for something else: words end at spaces, commands at `;`.
 pub(super) fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+@:,=%~".contains(&byte))
@@ -169,6 +190,16 @@ mod tests {
     fn a_payload_ends_with_exactly_one_empty_line() {
         assert_eq!(*request("set ssl cert a", Some(b"x\ny\n\n\n")), b"set ssl cert a <<\nx\ny\n\n");
         assert_eq!(*request("show proc", None), b"show proc\n");
+    }
+
+    #[test]
+    fn the_buffer_is_told_by_its_pool() {
+        let pools = "Dumping pools usage. Use SIGQUIT to flush them.\n  - Pool trash (16416 bytes) : 1 allocated\n  \
+                     - Pool buffer (32768 bytes) : 2 allocated (32768 bytes), 2 used\nTotal: 5 pools\n\n";
+        assert_eq!(capacity(pools), 32768 - RESERVE);
+        assert_eq!(capacity("Permission denied\n\n"), 16384 - RESERVE);
+        assert_eq!(capacity("  - Pool buffer (12 bytes)"), 0);
+        assert_eq!(request_length("set", b"a\nb\n\n"), request("set", Some(b"a\nb\n\n")).len());
     }
 
     #[test]
@@ -208,10 +239,39 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_closed_socket_says_how_it_is_opened() {
+        let socket = Socket { path: Path::new("/run/haproxy-master.sock"), deadline: Instant::now() };
+        let words = socket.not_connected(io::ErrorKind::PermissionDenied.into()).to_string();
+        assert!(words.starts_with("`/run/haproxy-master.sock` may not be opened by the daemon's user"), "{words}");
+        assert!(words.contains("mode 660 group haproxy level admin") && words.contains("-S …,mode,660,group,haproxy"), "{words}");
+    }
+
+    #[tokio::test]
+    async fn an_endless_answer_is_cut_at_the_bound() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("s");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let serve = tokio::spawn(async move {
+            for length in [MAX_ANSWER, MAX_ANSWER + 1, 10 * MAX_ANSWER] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut answer = vec![b'x'; length - 2];
+                answer.extend_from_slice(b"\n\n");
+                // whoever asked may have heard enough
+                let _ = stream.write_all(&answer).await;
+            }
+        });
+        let socket = Socket { path: &path, deadline: Instant::now() + std::time::Duration::from_secs(10) };
+        assert_eq!(socket.ask("a", None).await.unwrap().len(), MAX_ANSWER);
+        assert!(matches!(socket.ask("a", None).await, Err(Error::TooLong(_))));
+        assert!(matches!(socket.ask("a", None).await, Err(Error::TooLong(_))));
+        serve.await.unwrap();
+    }
+
     proptest::proptest! {
         #[test]
         fn no_answer_makes_a_reader_panic(answer in "(?s).{0,300}") {
-            let _ = (side(&answer), listed(&answer), sha1(&answer));
+            let _ = (side(&answer), listed(&answer), sha1(&answer), capacity(&answer));
         }
     }
 }

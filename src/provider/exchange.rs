@@ -5,10 +5,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::error::Category;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::error::words;
+use super::error::{Cause, Reason, words};
 
 /// One kind of call.
 pub(crate) struct Call {
@@ -83,6 +84,19 @@ impl Answer {
         if body.starts_with(b"{") { body } else { b"" }
     }
 
+    /// What `error` means, met while reading [`Answer::object`]. Its own words are not told: they may quote the value, and that may be a key.
+    pub(crate) fn unreadable(&self, error: &serde_json::Error) -> Cause {
+        let at = format!("line {}, column {}", error.line(), error.column());
+        match error.classify() {
+            Category::Eof if !self.object().is_empty() => {
+                // a proxy may cut an answer and make its length fit: worth another try
+                Cause::CutOff { received: self.body.len(), reason: Reason("its JSON ends early".to_owned()) }
+            }
+            Category::Data => Cause::BadAnswer(format!("answer is JSON, but not as documented ({at})")),
+            _ => Cause::BadAnswer(format!("answer is {} ({at})", self.not_of_the_api())),
+        }
+    }
+
     /// `text` of this answer made fit for a message: nothing of the request's secrets, one bounded line.
     pub(crate) fn words(&self, text: &str) -> String {
         let mut masked = Zeroizing::new(text.to_owned());
@@ -147,6 +161,15 @@ impl Headers {
         let now = self.value("date").and_then(http_date).unwrap_or(now);
         Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
     }
+}
+
+/// 128 random bits in the form of a UUID: never twice, which the server would refuse.
+pub(crate) fn nonce() -> Result<String, Cause> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|_| Cause::Refused("the system has no random numbers for a nonce".to_owned()))?;
+    let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| hex.get(part).unwrap_or_default().to_owned());
+    Ok(parts.join("-"))
 }
 
 /// Host and port, for messages: never the rest of a URL.

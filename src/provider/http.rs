@@ -1,6 +1,6 @@
 //! The door to the clouds: the only place (besides the webhook channel) that knows reqwest.
 //!
-//! Start at [`Http::call`]: it waits for its turn, builds the request (afresh for each try: a nonce or a date used twice is refused), sends it
+//! Start at `Http::call`: it waits for its turn, builds the request (afresh for each try: a nonce or a date used twice is refused), sends it
 //! inside the bounds of [`Limits`], reads a bounded answer, lets the caller judge it (status first, body second) and retries what may pass.
 //! Fails with [`Error`]. No redirect is followed, plain http goes to this host and the metadata service only and never through a proxy, and a URL
 //! never reaches an error or a log: CDS's carry the access key and a signature.
@@ -256,9 +256,8 @@ fn outgoing(request: &Request) -> Result<reqwest::Request, Cause> {
     };
     let mut outgoing = reqwest::Request::new(method, request.url.clone());
     for (name, value) in &request.headers {
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unsendable(name))?;
-        let value = sensitive(&name, value)?;
-        outgoing.headers_mut().insert(name, value);
+        let value = sensitive(name, value)?;
+        outgoing.headers_mut().insert(HeaderName::from_bytes(name.as_bytes()).map_err(|_| unsendable(name))?, value);
     }
     if !request.body.is_empty() {
         *outgoing.body_mut() = Some(request.body.to_vec().into());
@@ -363,8 +362,8 @@ fn certificates(path: &Path) -> Result<Vec<reqwest::Certificate>, Cause> {
     if certificates.is_empty() { Err(failed("it holds no PEM certificate".to_owned())) } else { Ok(certificates) }
 }
 
-fn sensitive(name: &HeaderName, value: &str) -> Result<HeaderValue, Cause> {
-    let mut value = HeaderValue::from_str(value.trim()).map_err(|_| unsendable(name.as_str()))?;
+fn sensitive(name: &str, value: &str) -> Result<HeaderValue, Cause> {
+    let mut value = HeaderValue::from_str(value.trim()).map_err(|_| unsendable(name))?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -33,16 +33,19 @@ impl Store {
     pub fn repair(&self, name: &str, expected: &BTreeMap<String, String>, generation: Option<&str>) -> Result<Repair, Error> {
         let mut repair = Repair::default();
         self.put_folders_right(name, &mut repair.drift)?;
-        let Some(wanted) = self.wanted(name, generation)? else { return Ok(repair) };
+        let wanted = match self.wanted(name, generation) {
+            Ok(Some(wanted)) => wanted,
+            Ok(None) => return Ok(repair),
+            Err(error @ Error::Damaged { .. }) => return Ok(Repair { damaged: Some(error.to_string()), ..repair }),
+            Err(error) => return Err(error),
+        };
         let known = (generation == Some(wanted.generation.as_str()) && !expected.is_empty()).then_some(expected);
         match self.look(name, &wanted.generation, known, &mut repair.drift)? {
             Found::Whole(installed) => {
-                if let Some(linked) = wanted.broken {
+                if let Some(broken) = wanted.broken {
                     self.publish(name, &installed.generation)?;
-                    repair.drift.extend(
-                        linked
-                            .map(|was| format!("`live/{name}` {was}; it points to generation `{}` again", installed.generation)),
-                    );
+                    let again = format!("it points to generation `{}` again", installed.generation);
+                    repair.drift.extend(broken.map(|was| format!("`live/{name}` {was}; {again}")));
                 }
                 repair.installed = Some(*installed);
             }

@@ -1,6 +1,7 @@
 //! The order of a pass.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::ledger::{CertificateRecord, Ledger, PassRecord};
 use crate::report::{Action, CertificateReport, Failure, Incident, Report};
 use crate::store::{Installed, Store};
 
-use super::accounts::Account;
+use super::accounts::{Account, Holdings};
 use super::deliver::{Change, Delivery, Stage};
 use super::gather::{self, Case, Finding, Verdict, gather};
 use super::{Error, KEPT_GENERATIONS, LOCK_WAIT, Progress, Scope, Sync, live};
@@ -53,6 +54,7 @@ impl Sync {
         self.recall(&ledger);
         let context = Arc::new(self.watched(progress, self.context(scope, stop)).await);
         progress(Progress::Step);
+        context.tell_refused_listings(&mut ledger);
         incidents.extend(self.skewed());
         incidents.extend(scope.incidents.iter().cloned());
         let found = self.watched(progress, self.look(&context, &ledger, stop, progress)).await;
@@ -126,6 +128,9 @@ impl Sync {
 
     /// Hands remembered rejections of credentials back to the clients.
     fn recall(&self, ledger: &Ledger) {
+        if self.forgives.swap(false, Ordering::Relaxed) {
+            return;
+        }
         for (name, client) in &self.clients {
             client.set_rejected(
                 ledger.providers.get(name).and_then(|record| record.rejected_credential.clone().zip(record.next_try)),
@@ -277,6 +282,26 @@ pub(super) struct Context {
 }
 
 impl Context {
+    /// Says once that a provider's account may not be listed, which costs a request and a key's move per certificate and pass.
+    fn tell_refused_listings(&self, ledger: &mut Ledger) {
+        for (name, account) in &self.accounts {
+            let record = ledger.providers.entry(name.clone()).or_default();
+            let refused = match &account.holdings {
+                Holdings::OneByOne(failure) if failure.kind == "forbidden" => Some(failure),
+                Holdings::Down(_) => continue,
+                _ => None,
+            };
+            if let Some(failure) = refused.filter(|_| !record.listing_refused) {
+                let hint = failure.hint.as_deref().unwrap_or_default();
+                tracing::warn!(
+                    provider = name,
+                    "`{name}` may not be listed, so its certificates are asked for one by one and no renewal can be found: {failure}; {hint}"
+                );
+            }
+            record.listing_refused = refused.is_some();
+        }
+    }
+
     /// One entry: what is on disk put right, what the provider has, and the new generation complete but not live. `None`: stopped
     /// before it was known what the provider has; what touches the disk is always finished.
     async fn one(&self, entry: &Certificate, record: CertificateRecord, stop: &CancellationToken) -> Option<Done> {

@@ -31,13 +31,13 @@ impl Haproxy {
         std::fs::write(&configuration, text(folder.path(), bind, port, global)).expect("haproxy.cfg");
         let master = folder.path().join("master.sock");
         let mut words = vec!["-db", "-f", configuration.to_str().expect("a path")];
-        words.retain(|&word| word != "-db" || arguments.is_empty());
+        words.retain(|&word| word != "-db" || !arguments.contains(&"-W"));
         words.extend(arguments.iter().map(|&word| if word == "MASTER" { master.to_str().expect("a path") } else { word }));
         let server = Server::start("haproxy", &words, &folder.path().join("log"));
         let mut haproxy = Haproxy { server, folder };
         until("haproxy answers", || {
             haproxy.server.assert_running();
-            let ready = arguments.is_empty() || !haproxy.workers().is_empty();
+            let ready = !arguments.contains(&"-W") || !haproxy.workers().is_empty();
             ready && TcpStream::connect(("127.0.0.1", port)).is_ok() && haproxy.admin().exists()
         });
         haproxy

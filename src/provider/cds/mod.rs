@@ -15,10 +15,10 @@ use zeroize::Zeroizing;
 
 use super::encode::encode;
 use super::error::{Cause, Error, Kind, words};
-use super::exchange::{Answer, Call, Method, Request};
+use super::exchange::{Answer, Call, Method, Request, nonce};
 use super::http::{CERTIFICATE_LIMIT, LISTING_LIMIT};
 use super::rejection::Fingerprint;
-use super::{Fetched, Listed, Listing, Payload, Probe, Reach, check_id, text};
+use super::{Fetched, Listed, Listing, Payload, Probe, RESTART, Reach, check_id, text};
 use crate::certificate::Piece;
 use crate::config::Cds;
 use crate::config::secret::{self, Source};
@@ -141,14 +141,10 @@ impl Account {
     pub(super) fn hint(&self, error: &Error) -> Option<String> {
         let rejected = error.cause().is_rejection() || matches!(error.cause(), Cause::RejectedBefore { .. });
         if rejected {
-            let restart =
-                [&self.settings.access_key, &self.settings.secret_key].iter().any(|key| matches!(key, Source::Credential(_)));
-            let restart = if restart {
-                "; a changed systemd credential takes a restart of the service, a reload is not enough"
-            } else {
-                ""
-            };
-            return Some(format!("check access key and secret key, and that the region is the account's{restart}"));
+            let keys = [&self.settings.access_key, &self.settings.secret_key];
+            let check = "check access key and secret key, and that the region is the account's";
+            let restart = keys.iter().any(|key| matches!(key, Source::Credential(_)));
+            return Some(if restart { format!("{check}; {RESTART}") } else { check.to_owned() });
         }
         match error.kind_of() {
             Kind::NotFound => Some("`certsyncd list` shows the ids of the account; a renewal has a new one".to_owned()),
@@ -299,19 +295,16 @@ fn flag(told: Option<&serde_json::Value>, notes: &mut Vec<String>) -> Option<Val
 
 /// `Data` of an answer whose `Code` is `Success`; `None` for null and for the empty string that stands for nothing.
 fn data<'a, T: Deserialize<'a>>(answer: &'a Answer) -> Result<Option<T>, Cause> {
-    let envelope: Option<Envelope<'a>> = serde_json::from_slice(answer.object()).ok();
-    match envelope {
-        Some(Envelope { code: Some(code), data, .. }) if answer.is_success() && code == "Success" => {
+    match serde_json::from_slice::<Envelope<'a>>(answer.object()) {
+        Ok(Envelope { code: Some(code), data, .. }) if answer.is_success() && code == "Success" => {
             match data.map(RawValue::get) {
                 None | Some("\"\"") => Ok(None),
-                // serde's own words may quote the value, and that may be a key
-                Some(raw) => serde_json::from_str(raw)
-                    .map(Some)
-                    .map_err(|_| Cause::BadAnswer("`Data` of the answer is not as documented".to_owned())),
+                Some(raw) => serde_json::from_str(raw).map(Some).map_err(|error| answer.unreadable(&error)),
             }
         }
-        Some(Envelope { code: Some(code), message, .. }) => Err(refusal(answer, Some(&code), &message.unwrap_or_default())),
-        _ if answer.is_success() => Err(Cause::BadAnswer(format!("answer is {}", answer.not_of_the_api()))),
+        Ok(Envelope { code: Some(code), message, .. }) => Err(refusal(answer, Some(&code), &message.unwrap_or_default())),
+        Ok(_) if answer.is_success() => Err(Cause::BadAnswer("answer has no `Code`".to_owned())),
+        Err(error) if answer.is_success() => Err(answer.unreadable(&error)),
         _ => Err(refusal(answer, None, &answer.not_of_the_api())),
     }
 }
@@ -359,15 +352,6 @@ fn kind(status: u16, code: &str) -> Kind {
 
 fn no_credential(cause: Cause) -> Error {
     Error::new("authenticate", cause)
-}
-
-/// 128 random bits in the form of a UUID: never twice, which the server would refuse.
-fn nonce() -> Result<String, Cause> {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|_| Cause::Refused("the system has no random numbers for a nonce".to_owned()))?;
-    let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| hex.get(part).unwrap_or_default().to_owned());
-    Ok(parts.join("-"))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

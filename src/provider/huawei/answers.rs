@@ -181,14 +181,7 @@ pub(super) fn json<'a, T: Deserialize<'a>>(answer: &'a Answer) -> Result<T, Caus
     if let Ok(Told { error_code: Some(_), .. }) = serde_json::from_slice(body) {
         return Err(refusal(answer));
     }
-    serde_json::from_slice(body).map_err(|error| {
-        // serde's own words may quote the value, and that may be a key
-        let at = format!("line {}, column {}", error.line(), error.column());
-        Cause::BadAnswer(match error.classify() {
-            serde_json::error::Category::Data => format!("answer is JSON, but not as documented ({at})"),
-            _ => format!("answer is {} ({at})", answer.not_of_the_api()),
-        })
-    })
+    serde_json::from_slice(body).map_err(|error| answer.unreadable(&error))
 }
 
 pub(super) fn secret(field: &str, raw: Option<&RawValue>) -> Result<Option<Zeroizing<String>>, Cause> {

@@ -1,8 +1,8 @@
 //! Huawei Cloud SSL Certificate Manager (SCM).
 //!
 //! Source: the vendor's pages ExportCertificate, ListCertificates, ShowCertificate (v3) and the older v2 download. A renewal is a *new*
-//! certificate with a new id; a reissue keeps the id and changes the fingerprint that `show` tells. Who asks is settled in [`auth`], how a request
-//! is signed in [`sign`], what an answer means in [`answers`].
+//! certificate with a new id; a reissue keeps the id and changes the fingerprint that `show` tells. Who asks is settled in `auth`, how a request
+//! is signed in [`sign`], what an answer means in `answers`.
 
 mod answers;
 mod auth;
@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use self::auth::{Auth, Credential, Means};
 use super::error::{Cause, Error, Kind};
-use super::exchange::{Answer, Call, Method, Request, place};
+use super::exchange::{Answer, Call, Method, Request, nonce, place};
 use super::http::{ARCHIVE_LIMIT, CERTIFICATE_LIMIT, LISTING_LIMIT};
 use super::{Fetched, Listed, Listing, Payload, Probe, Reach, check_id};
 use crate::config::{Huawei, HuaweiApi};
@@ -31,6 +31,7 @@ pub(crate) use self::answers::ONE_CERTIFICATE_ONLY;
 pub(crate) struct Account {
     settings: Huawei,
     auth: Auth,
+    dates: sign::Dates,
 }
 
 /// A request before anybody signed it.
@@ -42,7 +43,7 @@ struct Wanted<'a> {
 
 impl Account {
     pub(super) fn new(settings: Huawei) -> Account {
-        Account { auth: Auth::new(&settings), settings }
+        Account { auth: Auth::new(&settings), settings, dates: sign::Dates::default() }
     }
 
     pub(super) fn forget(&self) {
@@ -156,7 +157,7 @@ impl Account {
         wanted: &Wanted<'_>,
         read: &impl Fn(Answer) -> Result<T, Cause>,
     ) -> Result<T, Error> {
-        let result = reach.http.call(call, || Ok(self.request(wanted, credential, reach.http.now())), read).await;
+        let result = reach.http.call(call, || self.request(wanted, credential, reach.http.now()), read).await;
         result.map_err(|error| {
             let gone = error.code().is_some_and(|code| answers::NO_SUCH_CERTIFICATE.contains(&code));
             error.gone(gone)
@@ -164,7 +165,7 @@ impl Account {
     }
 
     /// The request with its proof of who asks.
-    fn request(&self, wanted: &Wanted<'_>, credential: &Credential, now: jiff::Timestamp) -> Request {
+    fn request(&self, wanted: &Wanted<'_>, credential: &Credential, now: jiff::Timestamp) -> Result<Request, Cause> {
         let path = path(&self.settings.endpoint, &wanted.path);
         let url = url(&self.settings.endpoint, &path, &wanted.query);
         let mut headers = vec![];
@@ -176,16 +177,18 @@ impl Account {
         match &credential.means {
             Means::Token(token) => headers.push(("X-Auth-Token", token.expose_secret().to_owned())),
             Means::Key { access, secret, security_token } => {
+                // two processes (the daemon and a `sync`) may ask the same within one second, which is all that the date tells apart
+                headers.push(("X-Certsyncd-Nonce", nonce()?));
                 let key = sign::Key { access, secret, security_token: security_token.as_ref() };
                 let (host, method) = (place(&url), wanted.method.name());
                 let unsigned =
                     sign::Unsigned { method, host: &host, path: &path, query: &wanted.query, headers: &headers, body: b"" };
-                headers.extend(sign::sign(&unsigned, &key, now));
+                headers.extend(sign::sign(&unsigned, &key, self.dates.next(url.as_str(), now)));
             }
         }
         let headers: Vec<_> = headers.into_iter().map(|(name, value)| (name, Zeroizing::new(value))).collect();
         let secrets = headers.iter().skip(public).flat_map(|(_, value)| secrets_of(value)).collect();
-        Request { method: wanted.method, url, headers, body: Zeroizing::default(), secrets }
+        Ok(Request { method: wanted.method, url, headers, body: Zeroizing::default(), secrets })
     }
 
     /// What mends `error`, where the vendor's page says.

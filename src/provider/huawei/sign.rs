@@ -1,9 +1,12 @@
-//! SDK-HMAC-SHA256, the signature of Huawei Cloud's access keys. Pure: the same input gives the same headers.
+//! SDK-HMAC-SHA256, the signature of Huawei Cloud's access keys. [`sign`] is pure: the same input gives the same headers.
 //!
 //! Source: the vendor's page "AK/SK signing"; `tests/vectors/huawei.json` holds what the vendor's own SDK makes of the same input.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use hmac::{Hmac, KeyInit, Mac};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
@@ -58,6 +61,31 @@ pub fn sign(request: &Unsigned<'_>, key: &Key<'_>, now: Timestamp) -> Vec<(&'sta
     added
 }
 
+/// The date is the only part of a signature that changes from one try to the next, and it counts seconds: the same request within one second
+/// would carry the same signature, which a server may refuse as a replay. So each gets a second of its own.
+#[derive(Default)]
+pub(crate) struct Dates(Mutex<BTreeMap<String, Timestamp>>);
+
+impl Dates {
+    /// The date to sign `request` with: now, or the second after the one it was signed with last.
+    pub(crate) fn next(&self, request: &str, now: Timestamp) -> Timestamp {
+        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        let mut dates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if dates.len() >= DATES {
+            dates.retain(|_, last| *last >= now);
+        }
+        let after = dates.get(request).and_then(|last| last.checked_add(SignedDuration::from_secs(1)).ok());
+        let date = after.filter(|after| *after > now && after.duration_since(now) <= AHEAD).unwrap_or(now);
+        dates.insert(request.to_owned(), date);
+        date
+    }
+}
+
+/// Requests remembered before those of past seconds are dropped.
+const DATES: usize = 1024;
+/// A date is never further ahead: the server allows 15 minutes, and clocks differ anyway.
+const AHEAD: SignedDuration = SignedDuration::from_secs(60);
+
 /// Names joined by `;`, and one `name:value\n` each, sorted by name.
 fn canonical_headers(request: &Unsigned<'_>, added: &[(&'static str, String)]) -> (String, String) {
     let all = request.headers.iter().chain(added);
@@ -107,3 +135,31 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 const ALGORITHM: &str = "SDK-HMAC-SHA256";
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    #[test]
+    fn the_same_request_never_has_the_same_date() {
+        let dates = Dates::default();
+        assert_eq!([dates.next("a", at(0)), dates.next("a", at(0)), dates.next("a", at(1))], [at(0), at(1), at(2)]);
+        assert_eq!([dates.next("b", at(1)), dates.next("a", at(9))], [at(1), at(9)]);
+        let all: Vec<Timestamp> = (0..200).map(|_| dates.next("c", at(0))).collect();
+        assert!(all.iter().all(|date| *date <= at(60)), "never far ahead");
+    }
+
+    #[test]
+    fn past_seconds_are_forgotten() {
+        let dates = Dates::default();
+        for n in 0..3 * DATES as i64 {
+            dates.next(&n.to_string(), at(n));
+        }
+        assert!(dates.0.lock().unwrap().len() <= DATES);
+    }
+}
