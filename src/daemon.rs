@@ -249,8 +249,10 @@ impl Daemon {
     /// SIGHUP: the configuration and every secret, again. What is not valid is refused, and the old one goes on.
     async fn reread(&mut self) {
         systemd::reloading();
+        self.sync.forget();
         match self.renewed() {
             Ok(sync) => {
+                sync.forget();
                 self.standing.clear();
                 self.take(Arc::new(sync)).await;
                 tracing::info!("read the configuration again");
