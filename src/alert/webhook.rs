@@ -14,6 +14,7 @@ use reqwest::{Client, Response, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::message;
 use super::{Error, sign, template};
@@ -41,31 +42,31 @@ pub(super) async fn send(channel: &Channel, event: &Event, now: Timestamp) -> Re
         return Err(Error::Settings("not a webhook".to_owned()));
     };
     let address = resolve(url, "url")?;
-    let secret = secret.as_ref().map(|source| resolve(source, "secret")).transpose()?;
-    let letter = letter(channel, event, *format, template.as_deref(), secret.as_ref(), now)?;
     let mut url = parse(&address)?;
+    let mut secrets = Secrets::of(&url);
+    let secret = secret.as_ref().map(|source| resolve(source, "secret")).transpose()?;
+    secrets.add(secret.as_ref());
+    let letter = letter(channel, event, *format, template.as_deref(), secret.as_ref(), now)?;
     for (name, value) in &letter.query {
         url.query_pairs_mut().append_pair(name, value);
     }
     let mut all = letter.headers;
     for (name, source) in headers {
-        all.insert(header_name(name)?, header_value(&resolve(source, "header")?)?);
+        let value = resolve(source, "header")?;
+        all.insert(header_name(name)?, header_value(&value)?);
+        secrets.add(Some(&value));
     }
     let request = client(&url)?.post(url).timeout(channel.timeout).headers(all).body(letter.body);
-    let answer = answer(request.send().await, now).await.map_err(|error| masked(error, &address))?;
-    judge(*format, &answer).map(|words| mask(&words, &address)).map_err(|error| masked(error, &address))
+    judge(*format, &answer(request.send().await, now, &secrets).await?)
 }
 
 /// Calls the address of `[alerts] heartbeat_url`: a sign of life after a good pass, for a dead man's switch.
 pub async fn heartbeat(url: &Source) -> Result<(), Error> {
-    let address = resolve(url, "heartbeat_url")?;
-    let url = parse(&address)?;
+    let url = parse(&resolve(url, "heartbeat_url")?)?;
+    let secrets = Secrets::of(&url);
     let request = client(&url)?.get(url).timeout(HEARTBEAT_TIMEOUT);
-    let answered = answer(request.send().await, crate::clock::Clock::system().now());
-    match tokio::time::timeout(HEARTBEAT_TIMEOUT, answered).await {
-        Ok(answer) => answer.map(drop).map_err(|error| masked(error, &address)),
-        Err(_) => Err(Error::Timeout(HEARTBEAT_TIMEOUT)),
-    }
+    let answered = async { answer(request.send().await, crate::clock::Clock::system().now(), &secrets).await.map(drop) };
+    tokio::time::timeout(HEARTBEAT_TIMEOUT, answered).await.unwrap_or(Err(Error::Timeout(HEARTBEAT_TIMEOUT)))
 }
 
 /// What is posted.
@@ -195,13 +196,13 @@ fn client(url: &Url) -> Result<Client, Error> {
     builder.build().map_err(transport)
 }
 
-/// The body of a 2xx; anything else is an error. At most [`ANSWER_MAX`] bytes are read, the rest is left.
-async fn answer(response: Result<Response, reqwest::Error>, now: Timestamp) -> Result<String, Error> {
+/// The body of a 2xx, without our secrets; anything else is an error. At most [`ANSWER_MAX`] bytes are read, the rest is left.
+async fn answer(response: Result<Response, reqwest::Error>, now: Timestamp, secrets: &Secrets) -> Result<String, Error> {
     let response = response.map_err(transport)?;
     let status = response.status();
     let retry_after =
         response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(|value| wait(value, now));
-    let body = read(response).await;
+    let body = read(response).await.map(|body| secrets.mask(&body));
     if status.is_success() {
         return body;
     }
@@ -270,25 +271,40 @@ fn transport(error: reqwest::Error) -> Error {
     Error::Transport(Box::new(error.without_url()))
 }
 
-/// The other side may quote our address: not here.
-fn masked(error: Error, address: &SecretString) -> Error {
-    match error {
-        Error::Status { status, answer, retry_after } => Error::Status { status, answer: mask(&answer, address), retry_after },
-        Error::Robot { code, answer, busy } => Error::Robot { code: mask(&code, address), answer: mask(&answer, address), busy },
-        other => other,
-    }
-}
+/// What we sent and the other side may quote in its answer: not in our errors, history and log.
+struct Secrets(Vec<Zeroizing<String>>);
 
-/// Without the address, its path and its query values.
-fn mask(text: &str, address: &SecretString) -> String {
-    let Ok(url) = Url::parse(address.expose_secret().trim()) else { return text.to_owned() };
-    let mut secrets = vec![address.expose_secret().trim().to_owned(), url.path().to_owned()];
-    secrets.extend(url.path_segments().into_iter().flatten().map(str::to_owned));
-    secrets.extend(url.query_pairs().map(|(_, value)| value.into_owned()));
-    secrets.extend(url.password().map(str::to_owned));
-    secrets.retain(|secret| secret.len() >= TOKEN_MIN);
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "[masked]"))
+impl Secrets {
+    /// The address's path, the parts of it, and the values of its query.
+    fn of(url: &Url) -> Secrets {
+        let mut secrets = Secrets(Vec::new());
+        secrets.keep(url.path());
+        url.path_segments().into_iter().flatten().for_each(|part| secrets.keep(part));
+        url.query_pairs().for_each(|(_, value)| secrets.keep(&value));
+        url.query().into_iter().flat_map(|query| query.split(['&', '='])).for_each(|part| secrets.keep(part));
+        url.password().into_iter().for_each(|password| secrets.keep(password));
+        secrets
+    }
+
+    /// A value and, as in `Bearer …`, each word of it.
+    fn add(&mut self, secret: Option<&SecretString>) {
+        if let Some(secret) = secret {
+            self.keep(secret.expose_secret());
+            secret.expose_secret().split_whitespace().for_each(|word| self.keep(word));
+        }
+    }
+
+    fn keep(&mut self, part: &str) {
+        if part.len() >= TOKEN_MIN {
+            self.0.push(Zeroizing::new(part.to_owned()));
+            // the longest first: a path before the parts of it
+            self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        }
+    }
+
+    fn mask(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "[masked]"))
+    }
 }
 
 /// Shorter parts of an address (`/hook`, `send`) are words, not tokens.
@@ -330,9 +346,13 @@ mod tests {
 
     #[test]
     fn an_answer_that_quotes_the_address_is_masked() {
-        let address = SecretString::from("https://hooks.example.com/services/T000000/B11111111?access_token=abcdef123456");
-        let text = mask("no route /services/T000000/B11111111 for abcdef123456 of B11111111", &address);
-        assert_eq!(text, "no route [masked] for [masked] of [masked]");
+        let mut secrets = Secrets::of(
+            &Url::parse("https://hooks.example.com/services/T000000/B11111111?access_token=abcdef%2B123456").unwrap(),
+        );
+        secrets.add(Some(&SecretString::from("Bearer 0123456789")));
+        let text =
+            secrets.mask("no route /services/T000000/B11111111 for abcdef+123456, abcdef%2B123456 or 0123456789 of B11111111");
+        assert_eq!(text, "no route [masked] for [masked], [masked] or [masked] of [masked]");
     }
 
     #[test]

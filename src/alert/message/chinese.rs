@@ -246,7 +246,7 @@ fn list(names: &[String]) -> String {
 fn remaining(now: Timestamp, until: Timestamp) -> String {
     match until.as_second() - now.as_second() {
         ..=0 => "已到期".to_owned(),
-        ..60 => "还剩不到 1 分钟".to_owned(),
+        1..60 => "还剩不到 1 分钟".to_owned(),
         _ => format!("还剩 {}", span(now, until)),
     }
 }

@@ -387,3 +387,12 @@ fn titles() {
     assert_eq!(title(&event, Language::En), "[critical] deploy failed: nginx on web-1");
     assert_eq!(title(&event, Language::Zh), "【严重】证书部署失败：nginx（web-1）");
 }
+
+#[test]
+fn the_runbook_has_a_section_for_every_event() {
+    let page = include_str!("../../../docs/alerts.md");
+    for kind in EventKind::ALL {
+        assert!(page.lines().any(|line| line == format!("## {kind}")), "no section for {kind}");
+        assert!(page.contains(&format!("| [`{kind}`](#{kind}) |")), "no row for {kind}");
+    }
+}

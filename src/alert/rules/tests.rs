@@ -795,16 +795,16 @@ fn flags_and_ends_of_the_event() {
     assert_eq!(body["target"], serde_json::Value::Null);
 }
 
+/// Certificates (action, days to the end, leaf, flag, extras), target, incident, whole, day.
+type Pass = (Vec<(u8, i64, u8, u8, u8)>, u8, u8, bool, i64);
+
 /// Any pass at all.
-fn any_pass() -> impl Strategy<Value = (Vec<(u8, i64, u8, u8, u8)>, u8, u8, bool, i64)> {
+fn any_pass() -> impl Strategy<Value = Pass> {
     let certificate = (0_u8..4, -40_i64..400, 1_u8..4, 0_u8..5, 0_u8..8);
     (proptest::collection::vec(certificate, 0..6), 0_u8..7, 0_u8..6, any::<bool>(), -500_i64..500)
 }
 
-fn apply(
-    world: &mut World,
-    (certificates, target, incident, whole, day): (Vec<(u8, i64, u8, u8, u8)>, u8, u8, bool, i64),
-) -> f64 {
+fn apply(world: &mut World, (certificates, target, incident, whole, day): Pass) -> f64 {
     let names = ["a", "b", "c", "d", "e", "f"];
     world.report.whole = whole;
     world.report.incidents.clear();
