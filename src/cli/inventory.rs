@@ -118,7 +118,7 @@ async fn listed(client: &Client) -> Option<Vec<Listed>> {
 
 /// Which entries use which certificate: by the ledger's adopted ids, else by the configured ones.
 fn used_by(sync: &Sync) -> BTreeMap<(String, String), Vec<String>> {
-    let ledger = Ledger::load(sync.store().root()).map(|loaded| loaded.ledger).unwrap_or_default();
+    let ledger = Ledger::peek(sync.store().root()).map(|loaded| loaded.ledger).unwrap_or_default();
     let mut used: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     for entry in &sync.settings().certificates {
         let adopted = ledger.certificates.get(&entry.name).and_then(|record| record.id.clone());

@@ -127,7 +127,7 @@ fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for line in text.lines() {
         if !escaped.is_empty() {
-            escaped.push_str("\n");
+            escaped.push('\n');
         }
         if line.starts_with(['.', '\'']) {
             escaped.push_str("\\&");

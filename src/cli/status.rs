@@ -67,7 +67,7 @@ fn fresh(settings: &Settings, clock: &Clock) -> Result<Document, String> {
         return Ok(status::document(Some(settings), &Ledger::fresh(), &BTreeSet::new(), Pace::default(), clock.now()));
     }
     let ledger = Ledger::peek(state_dir).map_err(|error| format!("error: {error}"))?.ledger;
-    let store = Store::open(state_dir).map_err(|error| format!("error: {error}"))?;
+    let store = Store::existing(state_dir);
     Ok(daemon::document(settings, &store, &ledger, clock))
 }
 

@@ -172,11 +172,17 @@ pub fn credential_folders() -> Vec<PathBuf> {
 
 /// Where systemd puts the credentials of a running `certsyncd.service`.
 pub const UNIT_CREDENTIALS: &str = "/run/credentials/certsyncd.service";
+/// The id of the folder of credentials in the unit.
+pub const UNIT_CREDENTIAL_ID: &str = "certsyncd";
 
 /// The first folder that has the credential decides; an unreadable one is said, not skipped.
+///
+/// The unit hands over a whole folder (`LoadCredential=certsyncd:/etc/certsyncd/credentials`), and systemd puts the id before the name of
+/// each file of a folder: `scm-ak` arrives as `certsyncd_scm-ak`. One that is handed over by itself has its own name, and goes first.
 fn credential(name: &str, folders: &[PathBuf]) -> Result<SecretString, Error> {
     let name = credential_name(name).map_err(|_| Error::Credential(name.to_owned()))?;
-    for path in folders.iter().map(|folder| folder.join(&name)) {
+    let names = [name.clone(), format!("{UNIT_CREDENTIAL_ID}_{name}")];
+    for path in folders.iter().flat_map(|folder| names.each_ref().map(|name| folder.join(name))) {
         match read(&path) {
             Ok(bytes) => return one_line(bytes, &Source::Credential(name).to_string()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -312,6 +318,8 @@ mod tests {
         let (own, unit) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let folders = [own.path().to_owned(), unit.path().to_owned()];
         assert_eq!(credential("ak", &folders).unwrap_err().to_string(), Error::Credential("ak".to_owned()).to_string());
+        std::fs::write(unit.path().join("certsyncd_ak"), "of the unit's folder\n").unwrap();
+        assert_eq!(credential("ak", &folders).unwrap().expose_secret(), "of the unit's folder");
         std::fs::write(unit.path().join("ak"), "unit\n").unwrap();
         assert_eq!(credential("ak", &folders).unwrap().expose_secret(), "unit");
         std::fs::write(own.path().join("ak"), "own\n").unwrap();

@@ -1,6 +1,6 @@
 //! The door to the clouds: the only place (besides the webhook channel) that knows reqwest.
 //!
-//! Start at [`Http::call`]: it waits for its turn, builds the request (afresh for each try: a nonce or a date used twice is refused), sends it
+//! Start at `Http::call`: it waits for its turn, builds the request (afresh for each try: a nonce or a date used twice is refused), sends it
 //! inside the bounds of [`Limits`], reads a bounded answer, lets the caller judge it (status first, body second) and retries what may pass.
 //! Fails with [`Error`]. No redirect is followed, plain http goes to this host and the metadata service only and never through a proxy, and a URL
 //! never reaches an error or a log: CDS's carry the access key and a signature.

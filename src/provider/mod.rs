@@ -1,7 +1,7 @@
 //! The clouds: what an account holds, and the certificates themselves.
 //!
 //! Start at [`Client`]: one per `[providers.NAME]`, cheap to clone. [`huawei`] and [`cds`] read like the vendors' pages and know nothing of
-//! each other; [`http`] is the only door to the network, with its bounds and retries; [`pace`] keeps us kind. Fails with [`Error`], whose
+//! each other; [`http`] is the only door to the network, with its bounds and retries; `pace` keeps us kind. Fails with [`Error`], whose
 //! [`Error::kind`] says what, [`Error::is_transient`] whether waiting may help, and [`Error::hint`] what mends it.
 
 mod encode;
@@ -374,6 +374,8 @@ fn check_id(id: &str) -> Result<(), Cause> {
     if fits { Ok(()) } else { Err(Cause::Refused(format!("`{}` is no certificate id", error::words(id)))) }
 }
 
+/// systemd.exec(5): credentials are set up when the unit starts.
+const RESTART: &str = "a changed systemd credential takes a restart of the service, a reload is not enough";
 /// Bytes of an id.
 pub const ID_LIMIT: usize = 128;
 /// Clocks further apart than this are mentioned in errors about signatures.

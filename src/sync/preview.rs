@@ -54,7 +54,7 @@ impl Sync {
     /// Says for each entry of `scope` and its targets what a pass would do, and why.
     pub async fn plan(&self, scope: &Scope) -> Result<Preview, Error> {
         self.check_names(scope)?;
-        let ledger = Ledger::load(self.store.root())?.ledger;
+        let ledger = Ledger::peek(self.store.root())?.ledger;
         let context = Arc::new(self.context(scope, &CancellationToken::new()).await);
         let mut certificates = Vec::new();
         let mut changing = Vec::new();

@@ -10,7 +10,7 @@ use crate::report::{Action, CertificateReport, Report};
 use crate::store::Installed;
 
 use super::deliver::{Change, Delivery, Stage};
-use super::{Error, Scope, Sync};
+use super::{Error, Scope, Sync, live};
 
 impl Sync {
     /// Puts the previous generation of `name` (or the one named `to`) live again and tells its targets. What was rolled back from is
@@ -29,6 +29,8 @@ impl Sync {
         let live = self.store.live(name).ok().flatten();
         let earlier = self.earlier(name, live.as_ref(), to)?;
         self.remember_rollback(&mut ledger, entry, live.as_ref(), &earlier);
+        // Before the link moves: a link that is older than the ledger says would be put back by the next pass, a newer one would not.
+        ledger.save(self.store.root())?;
         let change = Change { entry: entry.clone(), id: None, new: earlier, old: live, stage: Stage::Staged, error: None };
         let mut delivery = Delivery::new(&self.settings, &self.store, &self.clock, &mut ledger, stop);
         delivery.by_hand = true;
@@ -70,6 +72,8 @@ impl Sync {
     fn remember_rollback(&self, ledger: &mut Ledger, entry: &Certificate, live: Option<&Installed>, earlier: &Installed) {
         let record = ledger.certificates.entry(entry.name.clone()).or_default();
         record.rejected.retain(|rejection| rejection.fingerprint != earlier.bundle.fingerprint());
+        record.live = Some(live::live_of(earlier));
+        record.hashes = earlier.hashes.clone();
         let Some(live) = live.filter(|live| live.bundle.fingerprint() != earlier.bundle.fingerprint()) else { return };
         let fingerprint = live.bundle.fingerprint();
         record.rejected.retain(|rejection| rejection.fingerprint != fingerprint);

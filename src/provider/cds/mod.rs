@@ -18,7 +18,7 @@ use super::error::{Cause, Error, Kind, words};
 use super::exchange::{Answer, Call, Method, Request, nonce};
 use super::http::{CERTIFICATE_LIMIT, LISTING_LIMIT};
 use super::rejection::Fingerprint;
-use super::{Fetched, Listed, Listing, Payload, Probe, Reach, check_id, text};
+use super::{Fetched, Listed, Listing, Payload, Probe, RESTART, Reach, check_id, text};
 use crate::certificate::Piece;
 use crate::config::Cds;
 use crate::config::secret::{self, Source};
@@ -141,14 +141,10 @@ impl Account {
     pub(super) fn hint(&self, error: &Error) -> Option<String> {
         let rejected = error.cause().is_rejection() || matches!(error.cause(), Cause::RejectedBefore { .. });
         if rejected {
-            let restart =
-                [&self.settings.access_key, &self.settings.secret_key].iter().any(|key| matches!(key, Source::Credential(_)));
-            let restart = if restart {
-                "; a changed systemd credential takes a restart of the service, a reload is not enough"
-            } else {
-                ""
-            };
-            return Some(format!("check access key and secret key, and that the region is the account's{restart}"));
+            let keys = [&self.settings.access_key, &self.settings.secret_key];
+            let check = "check access key and secret key, and that the region is the account's";
+            let restart = keys.iter().any(|key| matches!(key, Source::Credential(_)));
+            return Some(if restart { format!("{check}; {RESTART}") } else { check.to_owned() });
         }
         match error.kind_of() {
             Kind::NotFound => Some("`certsyncd list` shows the ids of the account; a renewal has a new one".to_owned()),

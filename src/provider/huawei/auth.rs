@@ -13,9 +13,9 @@ use tokio::time::Instant;
 use super::{metadata, profile, token};
 use crate::config::secret::{self, Source};
 use crate::config::{Huawei, HuaweiApi, HuaweiAuth};
-use crate::provider::Reach;
 use crate::provider::error::{Cause, Error};
 use crate::provider::rejection::Fingerprint;
+use crate::provider::{RESTART, Reach};
 
 /// Something to ask with.
 pub(crate) struct Credential {
@@ -269,5 +269,3 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// After renewing ahead has failed.
 const AGAIN: SignedDuration = SignedDuration::from_mins(5);
-/// [systemd.exec(5)]: credentials are set up when the unit starts.
-pub(crate) const RESTART: &str = "a changed systemd credential takes a restart of the service, a reload is not enough";

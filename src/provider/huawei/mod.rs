@@ -1,8 +1,8 @@
 //! Huawei Cloud SSL Certificate Manager (SCM).
 //!
 //! Source: the vendor's pages ExportCertificate, ListCertificates, ShowCertificate (v3) and the older v2 download. A renewal is a *new*
-//! certificate with a new id; a reissue keeps the id and changes the fingerprint that `show` tells. Who asks is settled in [`auth`], how a request
-//! is signed in [`sign`], what an answer means in [`answers`].
+//! certificate with a new id; a reissue keeps the id and changes the fingerprint that `show` tells. Who asks is settled in `auth`, how a request
+//! is signed in [`sign`], what an answer means in `answers`.
 
 mod answers;
 mod auth;
