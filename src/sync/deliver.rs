@@ -722,10 +722,7 @@ impl<'a> Delivery<'a> {
             self.place(name, false);
         }
         self.save();
-        let reloaded = match deploy::reload(target).await {
-            Ok(()) => None,
-            Err(error) => Some(error),
-        };
+        let reloaded = deploy::reload(target).await.err();
         let report = self.rejected(target, &back, failure).await;
         match reloaded {
             None => report,

@@ -516,14 +516,19 @@ impl Done {
             record.full_check = Some(now + SignedDuration::from_secs(FULL_CHECK.0 + i64::from(random(FULL_CHECK.1))));
         }
         match &finding.verdict {
-            Verdict::Install { bundle, .. } => record.fetched = Some(bundle.fingerprint()),
+            Verdict::Install { bundle, .. } => {
+                record.fetched = Some(bundle.fingerprint());
+                record.fetched_not_after = Some(bundle.not_after());
+            }
             Verdict::Hold { bundle, why, until } => {
                 record.fetched = Some(bundle.fingerprint());
+                record.fetched_not_after = Some(bundle.not_after());
                 record.held = Some(why.clone());
                 record.held_until = *until;
             }
             Verdict::Unchanged => {
                 record.fetched = self.live.as_ref().map(|live| live.bundle.fingerprint());
+                record.fetched_not_after = self.live.as_ref().map(|live| live.bundle.not_after());
                 record.id = finding.id.clone().or(record.id.take());
             }
             Verdict::StillHeld | Verdict::Failed(_) => {}
