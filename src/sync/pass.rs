@@ -12,14 +12,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::alert::rules;
 use crate::certificate::{self, Roots};
-use crate::config::{Certificate, Cloud, EventKind, Settings};
+use crate::config::{Certificate, Cloud, EventKind, Settings, Successor};
 use crate::ledger::{CertificateRecord, Ledger, PassRecord};
 use crate::report::{Action, CertificateReport, Failure, Incident, Report};
 use crate::store::{Installed, Store};
 
 use super::accounts::{Account, Holdings};
 use super::deliver::{Change, Delivery, Stage};
-use super::gather::{self, Case, Finding, Verdict, gather};
+use super::gather::{self, Case, Finding, Unfit, Verdict, gather};
 use super::{Error, KEPT_GENERATIONS, LOCK_WAIT, Progress, Scope, Sync, live};
 
 /// A provider's clock further from ours than this makes every decision by dates doubtful.
@@ -161,6 +161,7 @@ impl Sync {
             accounts,
             store: self.store.clone(),
             roots: self.roots.clone(),
+            roots_fingerprint: self.roots_fingerprint.clone(),
             force: scope.force,
             insist: scope.force && scope.names.is_some(),
             clock_is_wrong: self.clients.values().any(|client| client.skew().is_some_and(|skew| skew.abs() > WRONG_CLOCK)),
@@ -275,6 +276,7 @@ pub(super) struct Context {
     pub accounts: BTreeMap<String, Account>,
     pub store: Store,
     pub roots: Arc<Roots>,
+    pub roots_fingerprint: Arc<str>,
     pub force: bool,
     pub insist: bool,
     pub clock_is_wrong: bool,
@@ -327,6 +329,7 @@ impl Context {
                     waiting: done.waiting.as_ref(),
                     account,
                     roots: &self.roots,
+                    roots_fingerprint: &self.roots_fingerprint,
                     force: self.force,
                     insist: self.insist,
                     clock_is_wrong: self.clock_is_wrong,
@@ -488,10 +491,7 @@ impl Done {
         }
         record.valid = self.finding.valid.or(record.valid);
         record.successor = self.finding.successor.clone();
-        record.unfit.extend(self.finding.unfit.iter().cloned());
-        while record.unfit.len() > MAX_UNFIT {
-            record.unfit.pop_first();
-        }
+        remember_unfit(record, &self.finding.unfit);
         match self.failure() {
             Some(failure) => {
                 record.failures += 1;
@@ -566,7 +566,8 @@ impl Done {
             valid: record.valid,
             error: record.last_error.clone(),
             held,
-            successor: self.finding.successor,
+            // One that is to be ignored is shown by `status`, and told to nobody.
+            successor: self.finding.successor.filter(|_| self.entry.successor == Successor::Warn),
             near_misses: self.finding.near_misses,
             drift: self.drift,
             served: record.targets.values().flat_map(|told| told.served.iter().cloned()).collect(),
@@ -598,6 +599,20 @@ impl Done {
             None => (Action::Unchanged, None),
         }
     }
+}
+
+/// One memory for each candidate: how it was judged last.
+fn remember_unfit(record: &mut CertificateRecord, unfit: &[Unfit]) {
+    let id = |key: &str| key.split('|').next().unwrap_or_default().to_owned();
+    for one in unfit {
+        record.unfit.retain(|key, _| id(key) != id(&one.key));
+        record.unfit.insert(one.key.clone(), one.why.clone());
+        record.unfit_until.extend(one.until.map(|start| (one.key.clone(), start)));
+    }
+    while record.unfit.len() > MAX_UNFIT {
+        record.unfit.pop_first();
+    }
+    record.unfit_until.retain(|key, _| record.unfit.contains_key(key));
 }
 
 /// Notes the id that is live now; the one before, when it was another.

@@ -28,8 +28,16 @@ pub struct World {
 
 impl World {
     pub async fn start() -> World {
+        World::start_at(tempfile::tempdir().unwrap()).await
+    }
+
+    /// With its files in a folder under `parent`: one in memory, for tests that write much.
+    pub async fn start_in(parent: &str) -> World {
+        World::start_at(tempfile::tempdir_in(parent).unwrap()).await
+    }
+
+    async fn start_at(folder: tempfile::TempDir) -> World {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let folder = tempfile::tempdir().unwrap();
         let world = World {
             cloud: Fakecloud::start().await,
             pki: Pki::new(),
