@@ -96,6 +96,8 @@ pub struct CertificateRecord {
     pub held_until: Option<Timestamp>,
     /// Certificates that a server rejected, or that were rolled back by hand.
     pub rejected: Vec<Rejection>,
+    /// What the listing said of a rejected certificate, by its id: listed otherwise, it is another question.
+    pub rejected_seen: BTreeMap<String, String>,
     /// A renewal seen but not installed.
     pub successor: Option<SuccessorNote>,
     /// Candidates that were fetched and cannot be adopted: listing strings -> why.

@@ -164,9 +164,20 @@ async fn look_at_current(case: &Case<'_>, id: &str, finding: &mut Finding) {
             finding.fetched = true;
             finding.valid = offer.valid.or(finding.valid);
             finding.notes.extend(offer.notes);
-            finding.verdict = weigh(case, offer.bundle);
+            finding.verdict = match weigh(case, offer.bundle) {
+                Verdict::Unchanged if successor_waits(case, id) => Verdict::StillHeld,
+                verdict => verdict,
+            };
         }
     }
+}
+
+/// Whether the newest certificate fetched is a successor that a server rejected and that the account still has: what is live is right for
+/// now, and yet the matter is not over.
+fn successor_waits(case: &Case<'_>, id: &str) -> bool {
+    let rejection = case.record.rejected.iter().find(|rejection| Some(rejection.fingerprint) == case.record.fetched);
+    let other = rejection.and_then(|rejection| rejection.id.as_deref()).filter(|other| *other != id);
+    case.record.held.is_some() && other.is_some_and(|other| listed(case.account, other).is_some())
 }
 
 /// Whether the certificate must be fetched although a listing may say that nothing changed.
@@ -327,8 +338,10 @@ fn listed<'a>(account: &'a Account, id: &str) -> Option<&'a Listed> {
 fn is_open(case: &Case<'_>, row: &Listed, context: &str) -> bool {
     let key = unfit_key(row, context);
     let unfit = case.record.unfit.contains_key(&key) && case.record.unfit_until.get(&key).is_none_or(|starts| *starts > case.now);
-    let rejected =
-        |r: &crate::ledger::Rejection| r.id.as_deref() == Some(row.id.as_str()) && r.next_try.is_none_or(|at| at > case.now);
+    let as_then = case.record.rejected_seen.get(&row.id).is_none_or(|then| *then == seen(row));
+    let rejected = |r: &crate::ledger::Rejection| {
+        r.id.as_deref() == Some(row.id.as_str()) && as_then && r.next_try.is_none_or(|at| at > case.now)
+    };
     let former = case.record.former_ids.contains(&row.id);
     case.insist || (!unfit && !case.record.rejected.iter().any(rejected) && !former)
 }

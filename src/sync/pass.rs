@@ -554,6 +554,11 @@ impl Done {
             record.failures += 1;
             record.last_error = Some(error);
         }
+        if let Some(change) = change.filter(|change| matches!(change.stage, Stage::RolledBack | Stage::TurnedAway)) {
+            record.rejected_seen.extend(change.id.clone().zip(self.finding.seen.clone()));
+        }
+        let CertificateRecord { rejected, rejected_seen, .. } = record;
+        rejected_seen.retain(|id, _| rejected.iter().any(|rejection| rejection.id.as_ref() == Some(id)));
         let (action, held) = self.action(record, change);
         CertificateReport {
             name: self.entry.name.clone(),
