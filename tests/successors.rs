@@ -346,16 +346,17 @@ async fn an_expired_certificate_by_id_is_installed_once_and_replaced_never() {
     assert_eq!(sha256(&world.pass(&sync).await), renewal.sha256, "a renewal ends the outage");
 }
 
-/// So many entries, each with an id of its own, all the same certificate; and the third pass over them, which is a quiet one.
+/// So many entries, each with a certificate of its own (one key for all: making keys is not the point); and the second pass over them.
 async fn quiet(provider: &str, count: usize) -> (World, Report) {
-    let world = World::start_in("/dev/shm").await;
-    let issued = Arc::new(world.pki.issue(Leaf::new(NAMES)));
+    let world = World::start_in_memory().await;
+    let any = world.pki.issue(Leaf::new(NAMES));
     let mut text = String::new();
     for number in 0..count {
+        let issued = world.pki.issue(Leaf::new([format!("e{number}.example.com")]).same_key(&any));
         let id = if provider == "cds" { format!("cds-{number}") } else { format!("scs{number:013}") };
         match provider {
-            "cds" => world.cloud.cds.add(&id, CdsCertificate::new(issued.clone())),
-            _ => world.cloud.huawei.add(&id, HuaweiCertificate::new(issued.clone())),
+            "cds" => world.cloud.cds.add(&id, CdsCertificate::new(issued)),
+            _ => world.cloud.huawei.add(&id, HuaweiCertificate::new(issued)),
         }
         text.push_str(&format!("[[certificate]]\nname = \"e{number}\"\nprovider = \"{provider}\"\nid = \"{id}\"\n"));
     }
@@ -363,7 +364,6 @@ async fn quiet(provider: &str, count: usize) -> (World, Report) {
     let pass = async || sync.pass(&Scope::default(), &world.stop, &|_| ()).await.unwrap();
     let first = pass().await;
     assert!(first.certificates.iter().all(|certificate| certificate.action == Action::Installed), "{:?}", first.certificates[0]);
-    pass().await;
     world.cloud.clear_requests();
     let report = pass().await;
     assert!(

@@ -31,9 +31,9 @@ impl World {
         World::start_at(tempfile::tempdir().unwrap()).await
     }
 
-    /// With its files in a folder under `parent`: one in memory, for tests that write much.
-    pub async fn start_in(parent: &str) -> World {
-        World::start_at(tempfile::tempdir_in(parent).unwrap()).await
+    /// With its files in memory where there is such a place: for tests that write much.
+    pub async fn start_in_memory() -> World {
+        World::start_at(tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()).await
     }
 
     async fn start_at(folder: tempfile::TempDir) -> World {
