@@ -29,6 +29,8 @@ const URGENT: SignedDuration = SignedDuration::from_hours(72);
 const MAX_TRIES: u32 = 3;
 /// The gap before the second try of what failed; doubled from try to try.
 const FIRST_GAP: SignedDuration = SignedDuration::from_mins(30);
+/// Why a target waits whose turn did not come.
+const STOPPED: &str = "certsyncd was stopped before its turn came";
 /// The longest such gap.
 const LONGEST_GAP: SignedDuration = SignedDuration::from_hours(24);
 
@@ -126,10 +128,10 @@ impl<'a> Delivery<'a> {
         let ready: BTreeMap<String, Readiness> = targets.iter().map(|t| (t.name.clone(), self.readiness(t))).collect();
         self.go_live(&ready);
         for target in &targets {
-            if self.stop.is_cancelled() {
-                break;
-            }
             let report = match ready.get(&target.name) {
+                // What made it due may be gone by now: an earlier target failed, and the certificate went back.
+                Some(Readiness::Due) if self.due(target).is_none() => quiet(target),
+                Some(Readiness::Due) if self.stop.is_cancelled() => self.leave_pending(target, STOPPED.to_owned()),
                 Some(Readiness::Due) => self.tell(target).await,
                 Some(Readiness::Wait(why)) => self.leave_pending(target, why.clone()),
                 _ => quiet(target),
@@ -347,15 +349,36 @@ impl<'a> Delivery<'a> {
         if let Some(why) = self.not_running(target).await {
             return self.leave_pending(target, why);
         }
-        self.wait_for_gap(target).await;
+        if !self.wait_for_gap(target).await {
+            return self.leave_pending(target, STOPPED.to_owned());
+        }
         let done = match self.update_in_place(target).await {
-            Some(TargetAction::Updated) => Ok(TargetAction::Updated),
+            Some(TargetAction::Updated) => Ok((TargetAction::Updated, None)),
             _ => self.test_and_reload(target, &changed).await,
         };
         match done {
             Err(report) => report,
-            Ok(action) => self.verify(target, action, &changed).await,
+            Ok((action, None)) => self.verify(target, action, &changed).await,
+            Ok((action, Some(failed))) => self.verify_all_the_same(target, action, &changed, failed).await,
         }
+    }
+
+    /// After a reload that went well although the test fails whatever is live: what is served counts, and the test stays to be looked at.
+    async fn verify_all_the_same(
+        &mut self,
+        target: &Target,
+        action: TargetAction,
+        changed: &[String],
+        failed: TargetReport,
+    ) -> TargetReport {
+        let record = self.ledger.targets.get(&target.name).cloned();
+        let seen = self.verify(target, action, changed).await;
+        if seen.action != action {
+            return seen;
+        }
+        self.ledger.targets.extend(record.map(|record| (target.name.clone(), record)));
+        self.save();
+        failed
     }
 
     /// Entries of a target that went live in this pass.
@@ -384,7 +407,8 @@ impl<'a> Delivery<'a> {
             && before.is_some_and(|seen| !seen.is_empty() && seen.iter().all(|s| s.fingerprint.is_none() && refused(s)))
     }
 
-    async fn wait_for_gap(&mut self, target: &Target) {
+    /// Waits until the target may be told again; `false`: stopped meanwhile.
+    async fn wait_for_gap(&mut self, target: &Target) -> bool {
         let now = self.clock.now();
         let last = self.ledger.targets.get(&target.name).and_then(|record| record.last_reload);
         let gap = SignedDuration::try_from(target.min_gap).unwrap_or(SignedDuration::ZERO);
@@ -394,11 +418,12 @@ impl<'a> Delivery<'a> {
             tracing::info!(target = target.name, "waits {}s before the next reload of `{}`", left.as_secs(), target.name);
             tokio::select! {
                 () = tokio::time::sleep(left.unsigned_abs()) => {}
-                () = self.stop.cancelled() => {}
+                () = self.stop.cancelled() => return false,
             }
         }
         let now = self.clock.now();
         self.ledger.targets.entry(target.name.clone()).or_default().last_reload = Some(now);
+        true
     }
 
     /// haproxy's Runtime API; `None`: not possible for every certificate, so the files must be read again.
@@ -427,8 +452,13 @@ impl<'a> Delivery<'a> {
         Some(TargetAction::Updated)
     }
 
-    /// Test where one is configured, then reload; on failure finds out whose fault it is.
-    async fn test_and_reload(&mut self, target: &Target, changed: &[String]) -> Result<TargetAction, TargetReport> {
+    /// Test where one is configured, then reload; on failure finds out whose fault it is. With a report: the reload went well, but the
+    /// test fails whatever is live.
+    async fn test_and_reload(
+        &mut self,
+        target: &Target,
+        changed: &[String],
+    ) -> Result<(TargetAction, Option<TargetReport>), TargetReport> {
         let mut blamed = None;
         if target.test.is_some()
             && let Err(error) = deploy::test(target).await
@@ -449,11 +479,7 @@ impl<'a> Delivery<'a> {
                 }
             }
         };
-        match blamed {
-            None => Ok(action),
-            // The test fails whatever is live: the reload went well, but somebody must look at the test.
-            Some(report) => Err(report),
-        }
+        Ok((action, blamed))
     }
 
     /// After `step` failed: puts the old generations back and tries again, to tell the certificate's fault from the server's.
@@ -540,7 +566,7 @@ impl<'a> Delivery<'a> {
         !(new_is_valid && old.bundle.not_after() < now + REFUGE)
     }
 
-    /// Looks at what is served; what used to be right and is not now goes back.
+    /// Looks at what is served, all at once; what used to be right and is not now goes back.
     async fn verify(&mut self, target: &Target, action: TargetAction, changed: &[String]) -> TargetReport {
         let members = self.members(target);
         let mut expected = Vec::new();

@@ -18,6 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::alert::{self, Outbox, Outcome};
 use crate::certificate::{self, Roots};
 use crate::clock::Clock;
@@ -56,6 +58,8 @@ pub struct Scope {
     pub force: bool,
     /// A person started it: growing gaps do not hold it back.
     pub by_hand: bool,
+    /// How long to wait for another pass; `None`: [`LOCK_WAIT`].
+    pub wait: Option<Duration>,
     /// What is known to be wrong besides: told with the pass's own incidents.
     pub incidents: Vec<Incident>,
 }
@@ -94,6 +98,9 @@ pub enum Error {
     /// Another pass holds it.
     #[error("another pass holds the state directory")]
     Lock(#[source] store::lock::Error),
+    /// SIGTERM or SIGINT came while another pass was waited for.
+    #[error("stopped before anything was done")]
+    Stopped,
     /// The ledger cannot be used.
     #[error("failed to use the ledger")]
     Ledger(#[from] ledger::Error),
@@ -174,8 +181,9 @@ impl Sync {
         std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn lock(&self) -> Result<store::lock::Lock, Error> {
-        store::lock::pass(self.store.root(), LOCK_WAIT).await.map_err(Error::Lock)
+    async fn lock(&self, wait: Duration, stop: &CancellationToken) -> Result<store::lock::Lock, Error> {
+        let locked = stop.run_until_cancelled(store::lock::pass(self.store.root(), wait)).await;
+        locked.ok_or(Error::Stopped)?.map_err(Error::Lock)
     }
 
     /// Refuses names that are not in the inventory.

@@ -18,7 +18,7 @@ use crate::store::{Installed, Store};
 use super::accounts::Account;
 use super::deliver::{Change, Delivery, Stage};
 use super::gather::{self, Case, Finding, Verdict, gather};
-use super::{Error, KEPT_GENERATIONS, Progress, Scope, Sync, live};
+use super::{Error, KEPT_GENERATIONS, LOCK_WAIT, Progress, Scope, Sync, live};
 
 /// A provider's clock further from ours than this makes every decision by dates doubtful.
 const WRONG_CLOCK: SignedDuration = SignedDuration::from_hours(1);
@@ -38,7 +38,7 @@ impl Sync {
         progress: &(dyn Fn(Progress) + Send + Sync_),
     ) -> Result<Report, Error> {
         self.check_names(scope)?;
-        let _lock = self.lock().await?;
+        let _lock = self.lock(scope.wait.unwrap_or(LOCK_WAIT), stop).await?;
         let started = self.clock.now();
         let loaded = Ledger::load(self.store.root())?;
         let mut ledger = loaded.ledger;
@@ -140,7 +140,8 @@ impl Sync {
             }
         }
         let mut accounts = BTreeMap::new();
-        while let Some(opened) = opening.join_next().await {
+        // Nothing is at stake while a provider is waited for: a stop ends that at once.
+        while let Some(Some(opened)) = stop.run_until_cancelled(opening.join_next()).await {
             if let Ok((name, account)) = opened {
                 accounts.insert(name, account);
             }
@@ -185,7 +186,7 @@ impl Sync {
             let (context, entry, room, stop) = (context.clone(), entry.clone(), room.clone(), stop.clone());
             let task = tasks.spawn(async move {
                 let _place = room.acquire_owned().await.ok()?;
-                if stop.is_cancelled() { None } else { Some((at, context.one(&entry, record).await)) }
+                context.one(&entry, record, &stop).await.map(|done| (at, done))
             });
             names.insert(task.id(), at);
         }
@@ -253,13 +254,17 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// One entry: what is on disk put right, what the provider has, and the new generation complete but not live.
-    async fn one(&self, entry: &Certificate, record: CertificateRecord) -> Done {
+    /// One entry: what is on disk put right, what the provider has, and the new generation complete but not live. `None`: stopped
+    /// before it was known what the provider has; what touches the disk is always finished.
+    async fn one(&self, entry: &Certificate, record: CertificateRecord, stop: &CancellationToken) -> Option<Done> {
+        if stop.is_cancelled() {
+            return None;
+        }
         let mut done = Done::new(entry, record);
         self.tend(&mut done).await;
-        done.finding = self.find(entry, &done).await;
+        done.finding = stop.run_until_cancelled(self.find(entry, &done)).await?;
         self.stage(&mut done).await;
-        done
+        Some(done)
     }
 
     /// What `gather` finds for an entry.

@@ -10,7 +10,7 @@ use crate::report::{Action, CertificateReport, Report};
 use crate::store::Installed;
 
 use super::deliver::{Change, Delivery, Stage};
-use super::{Error, Scope, Sync, live};
+use super::{Error, LOCK_WAIT, Scope, Sync, live};
 
 impl Sync {
     /// Puts the previous generation of `name` (or the one named `to`) live again and tells its targets. What was rolled back from is
@@ -23,7 +23,7 @@ impl Sync {
             .iter()
             .find(|entry| entry.name == name)
             .ok_or_else(|| Error::UnknownName(name.to_owned()))?;
-        let _lock = self.lock().await?;
+        let _lock = self.lock(LOCK_WAIT, stop).await?;
         let started = self.clock.now();
         let mut ledger = Ledger::load(self.store.root())?.ledger;
         let live = self.store.live(name).ok().flatten();

@@ -48,6 +48,10 @@ impl World {
         self.path(name)
     }
 
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
     pub fn script(&self, name: &str, body: &str) -> PathBuf {
         let path = self.write(name, &format!("#!/bin/sh\n{body}\n"));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
