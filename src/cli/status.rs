@@ -68,13 +68,8 @@ fn fresh(settings: &Settings, clock: &Clock) -> Result<Document, String> {
     if matches!(state_dir.try_exists(), Ok(false)) {
         return Ok(status::document(Some(settings), &Ledger::fresh(), &BTreeSet::new(), Pace::default(), clock.now()));
     }
-<<<<<<< HEAD
-    let ledger = Ledger::peek(state_dir).map_err(|error| format!("error: {error}"))?.ledger;
-    let store = Store::existing(state_dir);
-=======
     let ledger = Ledger::peek(state_dir).map_err(|error| in_words(&error))?.ledger;
-    let store = Store::open(state_dir).map_err(|error| in_words(&error))?;
->>>>>>> whole
+    let store = Store::existing(state_dir);
     Ok(daemon::document(settings, &store, &ledger, clock))
 }
 
