@@ -155,6 +155,8 @@ pub struct CertificateReport {
     pub previous_id: Option<String>,
     /// Whether this pass was the first to make something live.
     pub first: bool,
+    /// Whether it went live in an earlier pass, which died before it could tell.
+    pub made_up: bool,
     /// What is live.
     pub live: Option<Live>,
     /// The provider's flag for `id`.

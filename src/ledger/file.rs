@@ -192,6 +192,7 @@ fn records(mut whole: Map<String, Value>) -> Parsed {
         alerts: section(&mut whole, "alerts", &mut lost),
         last_pass: record(whole.remove("last_pass").unwrap_or_default(), "last_pass", &mut lost).flatten(),
         last_success: record(whole.remove("last_success").unwrap_or_default(), "last_success", &mut lost).flatten(),
+        rebuilt: record(whole.remove("rebuilt").unwrap_or_default(), "rebuilt", &mut lost).flatten(),
     };
     if lost.is_empty() { Parsed::Good(ledger) } else { Parsed::Damaged(ledger, lost.join("; ")) }
 }

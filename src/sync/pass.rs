@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::alert::rules;
 use crate::certificate::{self, Roots};
 use crate::config::{Certificate, Cloud, EventKind, Settings};
+use crate::failpoint;
 use crate::ledger::{CertificateRecord, Ledger, PassRecord};
 use crate::report::{Action, CertificateReport, Failure, Incident, Report};
 use crate::store::{Installed, Store};
@@ -40,9 +41,8 @@ impl Sync {
         self.check_names(scope)?;
         let _lock = self.lock(scope.wait.unwrap_or(LOCK_WAIT), stop).await?;
         let started = self.clock.now();
-        let loaded = Ledger::load(self.store.root())?;
-        let mut ledger = loaded.ledger;
-        let mut incidents: Vec<Incident> = loaded.rebuilt.map(ledger_rebuilt).into_iter().collect();
+        let mut ledger = self.memory()?;
+        let mut incidents: Vec<Incident> = ledger_rebuilt(&ledger).into_iter().collect();
         for stray in self.store.sweep()? {
             tracing::info!("removed stray `{}`", stray.display());
         }
@@ -51,6 +51,7 @@ impl Sync {
         incidents.extend(self.skewed());
         incidents.extend(scope.incidents.iter().cloned());
         let found = self.look(&context, &ledger, stop, progress).await;
+        failpoint::reach("sync.looked");
         let whole = scope.names.is_none() && found.len() == self.settings.certificates.len();
         let mut delivery = Delivery::new(&self.settings, &self.store, &self.clock, &mut ledger, stop);
         delivery.force = scope.force;
@@ -60,8 +61,10 @@ impl Sync {
         for done in &found {
             done.remember(delivery.ledger, context.now);
         }
+        failpoint::reach("sync.remembered");
         progress(Progress::Step);
         let delivered = delivery.run().await;
+        failpoint::reach("sync.delivered");
         progress(Progress::Step);
         let certificates = found.into_iter().map(|done| done.report(&mut ledger, &delivered.changes)).collect();
         let (requests, calls) = self.calls();
@@ -80,6 +83,12 @@ impl Sync {
         }
         self.conclude(&mut ledger, &report)?;
         Ok(report)
+    }
+
+    /// The ledger; that it had to be rebuilt stays in it until that is told.
+    pub(super) fn memory(&self) -> Result<Ledger, Error> {
+        let loaded = Ledger::load(self.store.root())?;
+        Ok(Ledger { rebuilt: loaded.rebuilt.or(loaded.ledger.rebuilt), ..loaded.ledger })
     }
 
     /// Judges the report, puts what is to be told into the outbox, and saves the memory.
@@ -111,11 +120,15 @@ impl Sync {
         match self.outbox.note(&ledger.alerts, &facts) {
             Ok(noted) => {
                 ledger.alerts = noted.verdict.raised;
+                ledger.rebuilt = None;
+                report.certificates.iter().for_each(|certificate| concluded(ledger, certificate));
                 self.told.lock().unwrap_or_else(PoisonError::into_inner).extend(noted.outcomes);
             }
             Err(error) => tracing::error!("failed to keep alerts: {}", error.line()),
         }
+        failpoint::reach("sync.noted");
         ledger.save(self.store.root())?;
+        failpoint::reach("sync.concluded");
         Ok(())
     }
 
@@ -232,12 +245,23 @@ fn tells_all_names(settings: &Settings, provider: &str) -> bool {
     settings.providers.get(provider).is_some_and(|provider| matches!(provider.cloud, Cloud::Huawei(_)))
 }
 
-fn ledger_rebuilt(why: String) -> Incident {
-    Incident {
+pub(super) fn ledger_rebuilt(ledger: &Ledger) -> Option<Incident> {
+    let why = ledger.rebuilt.as_ref()?;
+    Some(Incident {
         event: EventKind::LedgerRebuilt,
         provider: None,
         certificates: Vec::new(),
         message: format!("the ledger was rebuilt from what is on disk: {why}"),
+    })
+}
+
+/// What the report says of an entry is on its way to people: it need not be made up for.
+fn concluded(ledger: &mut Ledger, certificate: &CertificateReport) {
+    let Some(record) = ledger.certificates.get_mut(&certificate.name) else { return };
+    record.drift.clear();
+    // A placeholder was never fetched; what takes its place is no renewal.
+    if record.fetched.is_some() {
+        record.concluded = certificate.live.as_ref().map(|live| live.fingerprint);
     }
 }
 
@@ -438,6 +462,11 @@ impl Done {
             record.live = Some(live::live_of(live));
             record.hashes = live.hashes.clone();
         }
+        for line in &self.drift {
+            if !record.drift.contains(line) {
+                record.drift.push(line.clone());
+            }
+        }
         record.valid = self.finding.valid.or(record.valid);
         record.successor = self.finding.successor.clone();
         record.unfit.extend(self.finding.unfit.iter().cloned());
@@ -502,6 +531,8 @@ impl Done {
             record.last_error = Some(error);
         }
         let (action, held) = self.action(record, change);
+        let made_up = action == Action::Unchanged && is_untold(record);
+        let action = if made_up { Action::Installed } else { action };
         CertificateReport {
             name: self.entry.name.clone(),
             provider: self.entry.provider.clone(),
@@ -509,13 +540,14 @@ impl Done {
             id: record.id.clone().or(self.finding.id.clone()),
             previous_id,
             first: change.is_some_and(|change| change.old.is_none()),
+            made_up,
             live: record.live.clone(),
             valid: record.valid,
             error: record.last_error.clone(),
             held,
             successor: self.finding.successor,
             near_misses: self.finding.near_misses,
-            drift: self.drift,
+            drift: record.drift.clone(),
             served: record.targets.values().flat_map(|told| told.served.iter().cloned()).collect(),
             notes: self.finding.notes,
         }
@@ -545,6 +577,11 @@ impl Done {
             None => (Action::Unchanged, None),
         }
     }
+}
+
+/// Whether what is live was not live yet when a pass last came to its end.
+fn is_untold(record: &CertificateRecord) -> bool {
+    record.concluded.is_some() && record.concluded != record.live.as_ref().map(|live| live.fingerprint)
 }
 
 /// Notes the id that is live now; the one before, when it was another.

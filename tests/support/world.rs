@@ -24,8 +24,12 @@ pub struct World {
 
 impl World {
     pub async fn start() -> World {
+        World::start_in(tempfile::tempdir().unwrap()).await
+    }
+
+    /// In this folder.
+    pub async fn start_in(folder: tempfile::TempDir) -> World {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let folder = tempfile::tempdir().unwrap();
         let world = World {
             cloud: Fakecloud::start().await,
             pki: Pki::new(),
