@@ -320,7 +320,8 @@ impl Context {
         let tended = tokio::task::spawn_blocking(move || tend(&store, &entry, &record, now)).await;
         match tended {
             Ok(tended) => {
-                (done.live, done.waiting, done.drift, done.problem) = (tended.live, tended.waiting, tended.drift, tended.problem)
+                (done.live, done.waiting, done.drift) = (tended.live, tended.waiting, tended.drift);
+                (done.outputs, done.problem) = (tended.outputs, tended.problem);
             }
             Err(panic) => done.problem = Some(panicked(&panic)),
         }
@@ -346,11 +347,14 @@ struct Tended {
     live: Option<Installed>,
     waiting: Option<Installed>,
     drift: Vec<String>,
+    /// Hash of each output by path; `None`: nothing is live.
+    outputs: Option<BTreeMap<String, String>>,
     problem: Option<Failure>,
 }
 
 fn tend(store: &Store, entry: &Certificate, record: &CertificateRecord, now: Timestamp) -> Tended {
-    let mut tended = Tended { live: None, waiting: waiting(store, entry, record), drift: Vec::new(), problem: None };
+    let mut tended =
+        Tended { live: None, waiting: waiting(store, entry, record), drift: Vec::new(), outputs: None, problem: None };
     match store.repair(&entry.name, &record.hashes, record.live.as_ref().map(|live| live.generation.as_str())) {
         Ok(repair) => {
             tended.drift = repair.drift;
@@ -366,9 +370,10 @@ fn tend(store: &Store, entry: &Certificate, record: &CertificateRecord, now: Tim
         }
     }
     if let Some(live) = &tended.live {
-        let (drift, failed) = live::tend_outputs(store, entry, &live.bundle, &record.outputs);
-        tended.drift.extend(drift);
-        tended.problem = tended.problem.or(failed);
+        let outputs = live::tend_outputs(store, entry, &live.bundle, &record.outputs);
+        tended.drift.extend(outputs.drift);
+        tended.outputs = Some(outputs.hashes);
+        tended.problem = tended.problem.or(outputs.failed);
     }
     tended
 }
@@ -418,6 +423,7 @@ pub(super) struct Done {
     pub staged: Option<Installed>,
     pub finding: Finding,
     pub drift: Vec<String>,
+    pub outputs: Option<BTreeMap<String, String>>,
     pub problem: Option<Failure>,
 }
 
@@ -431,6 +437,7 @@ impl Done {
             staged: None,
             finding: Finding::nothing(),
             drift: Vec::new(),
+            outputs: None,
             problem: None,
         }
     }
@@ -461,6 +468,9 @@ impl Done {
         if let Some(live) = &self.live {
             record.live = Some(live::live_of(live));
             record.hashes = live.hashes.clone();
+        }
+        if let Some(outputs) = &self.outputs {
+            record.outputs.clone_from(outputs);
         }
         for line in &self.drift {
             if !record.drift.contains(line) {
@@ -505,7 +515,8 @@ impl Done {
             }
             Verdict::Unchanged => {
                 record.fetched = self.live.as_ref().map(|live| live.bundle.fingerprint());
-                record.id = finding.id.clone().or(record.id.take());
+                // Another id is live already where the pass that adopted it died.
+                finding.id.clone().and_then(|id| adopt(record, id));
             }
             Verdict::StillHeld | Verdict::Failed(_) => {}
         }
@@ -525,7 +536,8 @@ impl Done {
     fn report(self, ledger: &mut Ledger, changes: &BTreeMap<String, Change>) -> CertificateReport {
         let change = changes.get(&self.entry.name);
         let record = ledger.certificates.entry(self.entry.name.clone()).or_default();
-        let previous_id = change.filter(|change| change.stage == Stage::Live).and_then(|change| adopt(record, change));
+        let previous_id =
+            change.filter(|change| change.stage == Stage::Live).and_then(|change| adopt(record, change.id.clone()?));
         if let Some(error) = change.and_then(|change| change.error.clone()) {
             record.failures += 1;
             record.last_error = Some(error);
@@ -585,8 +597,7 @@ fn is_untold(record: &CertificateRecord) -> bool {
 }
 
 /// Notes the id that is live now; the one before, when it was another.
-fn adopt(record: &mut CertificateRecord, change: &Change) -> Option<String> {
-    let new = change.id.clone()?;
+fn adopt(record: &mut CertificateRecord, new: String) -> Option<String> {
     let before = record.id.replace(new.clone()).filter(|before| *before != new)?;
     record.former_ids.push(before.clone());
     if record.former_ids.len() > MAX_FORMER_IDS {
