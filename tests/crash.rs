@@ -19,8 +19,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
+use certsyncd::certificate::{Bundle, Piece};
 use certsyncd::failpoint;
 use certsyncd::store::FILES;
 use fakecloud::pki::Leaf;
@@ -28,8 +29,8 @@ use fakecloud::{CdsCertificate, HuaweiCertificate};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
+use support::free_port;
 use support::haproxy::Haproxy;
-use support::{free_port, until};
 use world::World;
 
 const NAMES: [&str; 3] = ["www", "shop", "api"];
@@ -60,7 +61,10 @@ impl Host {
         world.cloud.cds.add("cds-1", CdsCertificate::new(leaf("api.example.com", 50)));
         std::fs::create_dir(world.path("run")).unwrap();
         std::fs::create_dir(world.path("run/outputs")).unwrap();
-        world.script("note", &format!("read -r line; echo \"$line\" >> {}", world.path("run/events").display()));
+        world.script(
+            "note",
+            &format!("line=$(cat); test -z \"$line\" || echo \"$line\" >> {}", world.path("run/events").display()),
+        );
         let web = WebServer::start(&world.path("run/served.pem"));
         let mut host = Host { world, web, proxy_port: free_port(), haproxy: None, known: BTreeMap::new() };
         host.configure("");
@@ -97,8 +101,10 @@ impl Host {
         let run = self.world.path("run");
         let (live, run) = (self.state().join("live/www/combined.pem"), run.display());
         let test = self.world.script("test", &format!("echo test >> {run}/told; exec cat {} > /dev/null", live.display()));
-        let reload =
-            self.world.script("reload", &format!("echo reload >> {run}/told; exec cp {} {run}/served.pem", live.display()));
+        let reload = self.world.script(
+            "reload",
+            &format!("echo reload >> {run}/told; cp {} {run}/.new && exec mv {run}/.new {run}/served.pem", live.display()),
+        );
         let haproxy = self.haproxy.as_ref().expect("haproxy runs");
         // Under one name in every run: a target whose settings changed would be told for that reason alone.
         let _ = std::fs::remove_file(self.world.path("edge.sock"));
@@ -200,6 +206,9 @@ impl Host {
     /// The leaf that haproxy serves.
     fn proxied(&self) -> String {
         let port = self.proxy_port;
+        if port == 0 {
+            return String::new();
+        }
         tokio::task::block_in_place(|| {
             tokio::runtime::Handle::current().block_on(async { support::client::connect(port, "shop.example.com").await.leaf() })
         })
@@ -335,6 +344,139 @@ async fn dying_at_any_step_at_a_server_is_made_up_by_the_next_pass() {
 #[tokio::test(flavor = "multi_thread")]
 async fn dying_at_any_step_of_the_disk_is_made_up_by_the_next_pass() {
     die_at(|name| name.starts_with("atomic.")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_hundred_kills_leave_nothing_torn_and_nothing_untold() {
+    let seed = std::env::var("CRASH_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64);
+    println!("CRASH_SEED={seed}");
+    let mut random = Random(seed);
+    let host = Host::with_one_server().await;
+    let renew = |days: i64| {
+        let issued = host.world.pki.issue(Leaf::new(["www.example.com"]).days(days));
+        host.world.cloud.huawei.replace("scs0000000000001", issued.clone());
+        issued.sha256
+    };
+    renew(40);
+    let began = Instant::now();
+    host.finish();
+    let usual = began.elapsed();
+    let (done, state) = (AtomicBool::new(false), host.state());
+    let (mut cut, mut newest) = (0, String::new());
+    let reads = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut reads = 0_u64;
+            while !done.load(Ordering::Relaxed) {
+                reads += u64::from(read_as_server(&state, "www").is_some_and(|files| fits(&files)));
+            }
+            reads
+        });
+        let ending = OnDrop(&done);
+        for number in 0..KILLS {
+            newest = renew(41 + i64::from(number));
+            let mut child =
+                host.sync("").env_remove("CERTSYNCD_FAILPOINT").stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(usual.mul_f64(1.2 * random.fraction()));
+            child.kill().unwrap();
+            cut += u32::from(child.wait().unwrap().code().is_none());
+            assert!(fits(&read_as_server(&state, "www").expect("nothing is live any more")));
+            if number % 25 == 24 {
+                host.finish();
+                host.check_settled(&newest);
+            }
+        }
+        drop(ending);
+        reader.join().unwrap()
+    });
+    println!("{KILLS} kills, {cut} of them in the middle, in {:?} (a pass takes {usual:?}), {reads} reads", began.elapsed());
+    assert!(cut > KILLS / 2 && reads > 0, "hardly a kill came in the middle of anything: {cut}");
+    let events = host.end().events;
+    let mut told = events.clone();
+    told.sort();
+    told.dedup();
+    println!("{} alerts, {} told twice", events.len(), events.len() - told.len());
+    assert!(events.iter().all(|event| event.ends_with("\"renewed\"") || event.contains("expiring/")), "{events:?}");
+}
+
+impl Host {
+    /// One certificate, one server that is told by a command.
+    async fn with_one_server() -> Host {
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let world = World::start_in(folder).await;
+        world.cloud.huawei.add("scs0000000000001", world.pki.issue(Leaf::new(["www.example.com"]).days(20)));
+        std::fs::create_dir(world.path("run")).unwrap();
+        let run = world.path("run");
+        world.script("note", &format!("line=$(cat); test -z \"$line\" || echo \"$line\" >> {}", run.join("events").display()));
+        let web = WebServer::start(&run.join("served.pem"));
+        let host = Host { world, web, proxy_port: 0, haproxy: None, known: BTreeMap::new() };
+        let (live, run) = (host.state().join("live/www/combined.pem"), run.display());
+        let reload = host
+            .world
+            .script("reload", &format!("cp {} {run}/.new.$$ && exec mv {run}/.new.$$ {run}/served.pem", live.display()));
+        let entries = format!(
+            "[[certificate]]\nname = \"www\"\nprovider = \"scm\"\nid = \"scs0000000000001\"\ndeploy = [\"web\"]\n\
+             [deploy.web]\nkind = \"command\"\nreload = [\"{}\"]\nverify = [\"127.0.0.1:{}\"]\nmin_gap = \"0s\"\n",
+            reload.display(),
+            host.web.port
+        );
+        let config = host.world.config("", &entries);
+        let config = config.replace(&host.world.state().display().to_string(), &host.state().display().to_string());
+        host.world.write("config.toml", &config);
+        host.finish();
+        host
+    }
+
+    /// After an undisturbed pass: the newest certificate is live, served, told; nothing lies about, nothing waits.
+    fn check_settled(&self, newest: &str) {
+        let live = read_as_server(&self.state(), "www").unwrap();
+        assert_eq!(bundle(&live["combined.pem"]).fingerprint().to_string(), newest);
+        assert!(std::fs::read(self.world.path("run/served.pem")).unwrap() == live["combined.pem"], "the server was not told");
+        let end = std::fs::read_to_string(self.world.path("run/events")).unwrap();
+        assert!(end.contains(&format!("renewed/www/{}", &newest[..12])), "`renewed` of the newest is lost");
+        let strays = || {
+            files(&self.world.path("run"))
+                .into_keys()
+                .filter(|path| path.to_string_lossy().contains("/.tmp-"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(strays(), Vec::<PathBuf>::new());
+        let generations = std::fs::read_dir(self.state().join("generations/www")).unwrap().count();
+        assert!(generations <= certsyncd::store::KEEP, "{generations} generations");
+    }
+}
+
+/// Ends the reader even when the test fails.
+struct OnDrop<'a>(&'a AtomicBool);
+
+impl Drop for OnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A small generator with a printed seed (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn fraction(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) as f64 / u64::MAX as f64
+    }
+}
+
+fn bundle(pem: &[u8]) -> Bundle {
+    Bundle::assemble(&[Piece { name: "all".to_owned(), bytes: zeroize::Zeroizing::new(pem.to_vec()) }]).expect("it fits")
+}
+
+/// Whether the five files are one pair, as it is written.
+fn fits(files: &Contents) -> bool {
+    let whole = bundle(&files["combined.pem"]).files().files;
+    assert!(files.iter().all(|(name, bytes)| whole[name].as_slice() == bytes.as_slice()), "a torn generation");
+    true
 }
 
 /// What a server sees: the link resolved once by opening the folder, every file through that handle. `None`: nothing is live, or the

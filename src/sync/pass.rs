@@ -79,7 +79,8 @@ impl Sync {
             calls,
         };
         if report.is_ok() {
-            delivered.changes.keys().for_each(|name| self.prune(name));
+            // Not only what changed now: a pass that died left its generations too.
+            report.certificates.iter().for_each(|certificate| self.prune(&certificate.name));
         }
         self.conclude(&mut ledger, &report)?;
         Ok(report)
