@@ -102,6 +102,8 @@ pub struct CertificateRecord {
     pub successor: Option<SuccessorNote>,
     /// Candidates that were fetched and cannot be adopted: listing strings -> why.
     pub unfit: BTreeMap<String, String>,
+    /// Those of them that only have not started yet, with their start.
+    pub unfit_until: BTreeMap<String, Timestamp>,
     /// By target name.
     pub targets: BTreeMap<String, Delivery>,
     /// Hash of each output last written, by path.

@@ -53,8 +53,7 @@ struct Host {
 
 impl Host {
     async fn new() -> Host {
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-        let world = World::start_in(folder).await;
+        let world = World::start_in_memory().await;
         let leaf = |name: &str, days: i64| world.pki.issue(Leaf::new([name]).days(days));
         world.cloud.huawei.add("scs0000000000001", leaf("www.example.com", 20));
         world.cloud.huawei.add("scs0000000000002", HuaweiCertificate::new(leaf("shop.example.com", 50)));
@@ -402,8 +401,7 @@ async fn three_hundred_kills_leave_nothing_torn_and_nothing_untold() {
 impl Host {
     /// One certificate, one server that is told by a command.
     async fn with_one_server() -> Host {
-        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-        let world = World::start_in(folder).await;
+        let world = World::start_in_memory().await;
         world.cloud.huawei.add("scs0000000000001", world.pki.issue(Leaf::new(["www.example.com"]).days(20)));
         std::fs::create_dir(world.path("run")).unwrap();
         let run = world.path("run");

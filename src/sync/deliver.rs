@@ -17,6 +17,7 @@ use crate::ledger::{Delivery as Told, Ledger, Rejection};
 use crate::report::{Failure, Fingerprint, Live, Served, TargetAction, TargetReport};
 use crate::store::{Installed, Store};
 
+use super::Progress;
 use super::live::{self, Placed};
 use super::window;
 
@@ -68,6 +69,8 @@ pub(super) struct Delivery<'a> {
     pub clock: &'a Clock,
     pub ledger: &'a mut Ledger,
     pub stop: &'a CancellationToken,
+    /// Told after each step.
+    pub progress: &'a (dyn Fn(Progress) + Send + Sync),
     /// Entries in scope, by name.
     pub entries: BTreeMap<&'a str, &'a Certificate>,
     /// What changes, by name.
@@ -103,6 +106,7 @@ impl<'a> Delivery<'a> {
         clock: &'a Clock,
         ledger: &'a mut Ledger,
         stop: &'a CancellationToken,
+        progress: &'a (dyn Fn(Progress) + Send + Sync),
     ) -> Self {
         Delivery {
             settings,
@@ -110,6 +114,7 @@ impl<'a> Delivery<'a> {
             clock,
             ledger,
             stop,
+            progress,
             entries: BTreeMap::new(),
             changes: BTreeMap::new(),
             force: false,
@@ -156,6 +161,7 @@ impl<'a> Delivery<'a> {
             let seen = deploy::look(&target.verify, &names, target.timeout).await;
             self.after.insert(target.name.clone(), seen.clone());
             self.before.insert(target.name.clone(), seen);
+            self.step();
         }
     }
 
@@ -277,7 +283,9 @@ impl<'a> Delivery<'a> {
                 self.changes.values().filter(|c| c.entry.deploy.contains(&target.name)).map(|c| c.entry.name.clone()).collect();
             for name in names {
                 let Some(combined) = self.changes.get(&name).map(|change| change.new.path.join("combined.pem")) else { continue };
-                if let Err(failure) = deploy::stage(target, &combined).await {
+                let staged = deploy::stage(target, &combined).await;
+                self.step();
+                if let Err(failure) = staged {
                     self.turn_away(
                         &name,
                         failure.context(format!("`{}` would not take the new certificate of `{name}`", target.name)),
@@ -333,6 +341,11 @@ impl<'a> Delivery<'a> {
         }
     }
 
+    /// One more bounded step was taken: whoever watches may know.
+    fn step(&self) {
+        (self.progress)(Progress::Step);
+    }
+
     fn save(&mut self) {
         if let Err(error) = self.ledger.save(self.store.root()) {
             tracing::error!("failed to save the ledger: {error}");
@@ -355,6 +368,7 @@ impl<'a> Delivery<'a> {
         if !self.wait_for_gap(target).await {
             return self.leave_pending(target, STOPPED.to_owned());
         }
+        self.step();
         let done = match self.update_in_place(target).await {
             Some(TargetAction::Updated) => Ok((TargetAction::Updated, None)),
             _ => self.test_and_reload(target, &changed).await,
@@ -448,6 +462,7 @@ impl<'a> Delivery<'a> {
             let mut paths = vec![link];
             let outputs = self.entries.get(name.as_str()).into_iter().flat_map(|entry| &entry.outputs);
             paths.extend(outputs.filter(|output| output.format == Format::Combined).map(|output| output.path.clone()));
+            self.step();
             if !update_one(socket, target, &name, &paths, &combined, installed.bundle.fingerprint()).await {
                 return None;
             }
@@ -468,6 +483,7 @@ impl<'a> Delivery<'a> {
         {
             blamed = self.blame(target, changed, error, Step::Test).await?;
         }
+        self.step();
         let left: Vec<String> = self.changed(target);
         let action = match deploy::reload(target).await {
             Ok(()) => TargetAction::Reloaded,
@@ -511,6 +527,7 @@ impl<'a> Delivery<'a> {
             self.place(name, false);
         }
         self.save();
+        self.step();
         if let Err(again) = step.run(target).await {
             for name in &movable {
                 self.place(name, true);
@@ -542,12 +559,14 @@ impl<'a> Delivery<'a> {
         let mut culprits = Vec::new();
         for name in movable {
             self.place(name, true);
+            self.step();
             if step.run(target).await.is_err() {
                 self.place(name, false);
                 culprits.push(name.clone());
             }
         }
         self.save();
+        self.step();
         if step == Step::Reload && !culprits.is_empty() {
             // The last reload may have been a failing one: the server must read what is live now.
             if let Err(error) = deploy::reload(target).await {
@@ -581,7 +600,9 @@ impl<'a> Delivery<'a> {
                 owners.push(name.clone());
             }
         }
+        self.step();
         let seen = deploy::wait_all(&expected, target.timeout).await;
+        self.step();
         self.keep_seen(target, &seen);
         let mut wrong: BTreeMap<String, Vec<Served>> = BTreeMap::new();
         for ((owner, expected), seen) in owners.into_iter().zip(&expected).zip(seen) {
@@ -704,10 +725,7 @@ impl<'a> Delivery<'a> {
             self.place(name, false);
         }
         self.save();
-        let reloaded = match deploy::reload(target).await {
-            Ok(()) => None,
-            Err(error) => Some(error),
-        };
+        let reloaded = deploy::reload(target).await.err();
         let report = self.rejected(target, &back, failure).await;
         match reloaded {
             None => report,
@@ -743,6 +761,7 @@ impl<'a> Delivery<'a> {
             }
             if let Some(old) = old {
                 let pairs = self.expected_pairs(target, name, &names);
+                self.step();
                 let seen = deploy::wait_served(&pairs, old.fingerprint, target.timeout).await;
                 self.keep_seen(target, &seen);
                 let right = !seen.is_empty() && seen.iter().all(|s| s.fingerprint == Some(old.fingerprint));

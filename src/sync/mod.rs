@@ -15,6 +15,7 @@ pub mod successor;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use crate::certificate::{self, Roots};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::ledger;
-use crate::provider::{self, Client};
+use crate::provider::{self, Client, Limits};
 use crate::report::Incident;
 use crate::store::{self, Store};
 
@@ -42,9 +43,13 @@ pub struct Sync {
     clients: BTreeMap<String, Client>,
     store: Store,
     roots: Arc<Roots>,
+    roots_fingerprint: Arc<str>,
     outbox: Outbox,
     /// What became of alerts while passes concluded, for the counters.
     told: Mutex<Vec<Outcome>>,
+    /// Whether the next pass tries again what the ledger remembers as rejected.
+    forgives: AtomicBool,
+    limits: Limits,
     clock: Clock,
     host: String,
 }
@@ -134,26 +139,46 @@ pub enum Error {
 impl Sync {
     /// Builds clients, store and trust anchors; asks nobody.
     pub fn new(settings: Arc<Settings>, clock: Clock, host: String) -> Result<Sync, Error> {
+        Sync::with_limits(settings, clock, host, Limits::default())
+    }
+
+    /// The same with other bounds of requests, for tests and benchmarks.
+    pub fn with_limits(settings: Arc<Settings>, clock: Clock, host: String, limits: Limits) -> Result<Sync, Error> {
         let store = Store::open(&settings.daemon.state_dir)?;
         let outbox = Outbox::open(store.root()).map_err(Error::Outbox)?;
-        Sync::build(settings, store, outbox, clock, host)
+        Sync::build(settings, (store, outbox), clock, host, limits)
     }
 
     /// The same host by other settings (of the same state directory).
     pub fn again(&self, settings: Arc<Settings>) -> Result<Sync, Error> {
-        Sync::build(settings, self.store.clone(), self.outbox.clone(), self.clock.clone(), self.host.clone())
+        let kept = (self.store.clone(), self.outbox.clone());
+        Sync::build(settings, kept, self.clock.clone(), self.host.clone(), self.limits.clone())
     }
 
-    fn build(settings: Arc<Settings>, store: Store, outbox: Outbox, clock: Clock, host: String) -> Result<Sync, Error> {
+    /// SIGHUP: cached secrets, tokens and open circuits are dropped, and a credential that was rejected may be tried again.
+    pub fn forget(&self) {
+        self.clients.values().for_each(Client::forget);
+        self.forgives.store(true, Ordering::Relaxed);
+    }
+
+    fn build(
+        settings: Arc<Settings>,
+        (store, outbox): (Store, Outbox),
+        clock: Clock,
+        host: String,
+        limits: Limits,
+    ) -> Result<Sync, Error> {
         let mut clients = BTreeMap::new();
         for (name, provider) in &settings.providers {
-            let client = Client::new(provider, clock.clone())
+            let client = Client::with_limits(provider, clock.clone(), limits.clone())
                 .map_err(|source| Error::Provider { name: name.clone(), source: Box::new(source) })?;
             clients.insert(name.clone(), client);
         }
         let ca_files: Vec<_> = settings.providers.values().filter_map(|provider| provider.ca_file.clone()).collect();
         let roots = Arc::new(Roots::system(&ca_files).map_err(Error::Roots)?);
-        Ok(Sync { settings, clients, store, roots, outbox, told: Mutex::default(), clock, host })
+        let (told, forgives) = (Mutex::default(), AtomicBool::new(false));
+        let roots_fingerprint = roots.fingerprint().into();
+        Ok(Sync { settings, clients, store, roots, roots_fingerprint, outbox, told, forgives, limits, clock, host })
     }
 
     /// The configuration it was built from.

@@ -1,7 +1,9 @@
 //! The order of a pass.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Semaphore;
@@ -10,21 +12,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::alert::rules;
 use crate::certificate::{self, Roots};
-use crate::config::{Certificate, Cloud, EventKind, Settings};
+use crate::config::{Certificate, Cloud, EventKind, Settings, Successor};
 use crate::failpoint;
 use crate::ledger::{CertificateRecord, Ledger, PassRecord};
 use crate::report::{Action, CertificateReport, Failure, Incident, Report};
 use crate::store::{Installed, Store};
 
-use super::accounts::Account;
+use super::accounts::{Account, Holdings};
 use super::deliver::{Change, Delivery, Stage};
-use super::gather::{self, Case, Finding, Verdict, gather};
+use super::gather::{self, Case, Finding, Unfit, Verdict, gather};
 use super::{Error, KEPT_GENERATIONS, LOCK_WAIT, Progress, Scope, Sync, live};
 
 /// A provider's clock further from ours than this makes every decision by dates doubtful.
 const WRONG_CLOCK: SignedDuration = SignedDuration::from_hours(1);
 /// The earliest and the spread of the next full check of a certificate whose listing does not change.
 const FULL_CHECK: (i64, u32) = (18 * 3600, 12 * 3600);
+/// How often a wait for providers is asked whether it gets on.
+const PULSE: Duration = Duration::from_secs(1);
 /// Candidates remembered as unfit, per entry.
 const MAX_UNFIT: usize = 50;
 /// Former ids remembered, per entry.
@@ -40,6 +44,7 @@ impl Sync {
     ) -> Result<Report, Error> {
         self.check_names(scope)?;
         let _lock = self.lock(scope.wait.unwrap_or(LOCK_WAIT), stop).await?;
+        progress(Progress::Step);
         let started = self.clock.now();
         let mut ledger = self.memory()?;
         let mut incidents: Vec<Incident> = ledger_rebuilt(&ledger).into_iter().collect();
@@ -47,13 +52,15 @@ impl Sync {
             tracing::info!("removed stray `{}`", stray.display());
         }
         self.recall(&ledger);
-        let context = Arc::new(self.context(scope, stop).await);
+        let context = Arc::new(self.watched(progress, self.context(scope, stop)).await);
+        progress(Progress::Step);
+        context.tell_refused_listings(&mut ledger);
         incidents.extend(self.skewed());
         incidents.extend(scope.incidents.iter().cloned());
-        let found = self.look(&context, &ledger, stop, progress).await;
+        let found = self.watched(progress, self.look(&context, &ledger, stop, progress)).await;
         failpoint::reach("sync.looked");
         let whole = scope.names.is_none() && found.len() == self.settings.certificates.len();
-        let mut delivery = Delivery::new(&self.settings, &self.store, &self.clock, &mut ledger, stop);
+        let mut delivery = Delivery::new(&self.settings, &self.store, &self.clock, &mut ledger, stop, progress);
         delivery.force = scope.force;
         delivery.by_hand = scope.by_hand;
         delivery.entries = found.iter().map(|done| (done.entry.name.as_str(), &done.entry)).collect();
@@ -135,6 +142,9 @@ impl Sync {
 
     /// Hands remembered rejections of credentials back to the clients.
     fn recall(&self, ledger: &Ledger) {
+        if self.forgives.swap(false, Ordering::Relaxed) {
+            return;
+        }
         for (name, client) in &self.clients {
             client.set_rejected(
                 ledger.providers.get(name).and_then(|record| record.rejected_credential.clone().zip(record.next_try)),
@@ -165,10 +175,29 @@ impl Sync {
             accounts,
             store: self.store.clone(),
             roots: self.roots.clone(),
+            roots_fingerprint: self.roots_fingerprint.clone(),
             force: scope.force,
             insist: scope.force && scope.names.is_some(),
             clock_is_wrong: self.clients.values().any(|client| client.skew().is_some_and(|skew| skew.abs() > WRONG_CLOCK)),
             now: self.clock.now(),
+        }
+    }
+
+    /// Waits for `work`; as long as requests end meanwhile, well or not, that is progress.
+    async fn watched<T>(&self, progress: &(dyn Fn(Progress) + Send + Sync_), work: impl Future<Output = T>) -> T {
+        let ended = || self.clients.values().map(|client| client.ended()).sum::<u64>();
+        let mut before = ended();
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(PULSE) => {
+                    let now = ended();
+                    if std::mem::replace(&mut before, now) != now {
+                        progress(Progress::Step);
+                    }
+                }
+            }
         }
     }
 
@@ -272,6 +301,7 @@ pub(super) struct Context {
     pub accounts: BTreeMap<String, Account>,
     pub store: Store,
     pub roots: Arc<Roots>,
+    pub roots_fingerprint: Arc<str>,
     pub force: bool,
     pub insist: bool,
     pub clock_is_wrong: bool,
@@ -279,6 +309,26 @@ pub(super) struct Context {
 }
 
 impl Context {
+    /// Says once that a provider's account may not be listed, which costs a request and a key's move per certificate and pass.
+    fn tell_refused_listings(&self, ledger: &mut Ledger) {
+        for (name, account) in &self.accounts {
+            let record = ledger.providers.entry(name.clone()).or_default();
+            let refused = match &account.holdings {
+                Holdings::OneByOne(failure) if failure.kind == "forbidden" => Some(failure),
+                Holdings::Down(_) => continue,
+                _ => None,
+            };
+            if let Some(failure) = refused.filter(|_| !record.listing_refused) {
+                let hint = failure.hint.as_deref().unwrap_or_default();
+                tracing::warn!(
+                    provider = name,
+                    "`{name}` may not be listed, so its certificates are asked for one by one and no renewal can be found: {failure}; {hint}"
+                );
+            }
+            record.listing_refused = refused.is_some();
+        }
+    }
+
     /// One entry: what is on disk put right, what the provider has, and the new generation complete but not live. `None`: stopped
     /// before it was known what the provider has; what touches the disk is always finished.
     async fn one(&self, entry: &Certificate, record: CertificateRecord, stop: &CancellationToken) -> Option<Done> {
@@ -304,6 +354,7 @@ impl Context {
                     waiting: done.waiting.as_ref(),
                     account,
                     roots: &self.roots,
+                    roots_fingerprint: &self.roots_fingerprint,
                     force: self.force,
                     insist: self.insist,
                     clock_is_wrong: self.clock_is_wrong,
@@ -480,10 +531,7 @@ impl Done {
         }
         record.valid = self.finding.valid.or(record.valid);
         record.successor = self.finding.successor.clone();
-        record.unfit.extend(self.finding.unfit.iter().cloned());
-        while record.unfit.len() > MAX_UNFIT {
-            record.unfit.pop_first();
-        }
+        remember_unfit(record, &self.finding.unfit);
         match self.failure() {
             Some(failure) => {
                 record.failures += 1;
@@ -503,19 +551,26 @@ impl Done {
         if record.wanted != gather::wanted_key(&self.entry) {
             record.wanted = gather::wanted_key(&self.entry);
             record.former_ids.clear();
+            // What was live under the other wish: its id is nobody's predecessor here, unless something else goes live now.
+            record.id = record.id.take().filter(|_| !matches!(finding.verdict, Verdict::Unchanged) || finding.id.is_none());
         }
         if finding.fetched {
             record.full_check = Some(now + SignedDuration::from_secs(FULL_CHECK.0 + i64::from(random(FULL_CHECK.1))));
         }
         match &finding.verdict {
-            Verdict::Install { bundle, .. } => record.fetched = Some(bundle.fingerprint()),
+            Verdict::Install { bundle, .. } => {
+                record.fetched = Some(bundle.fingerprint());
+                record.fetched_not_after = Some(bundle.not_after());
+            }
             Verdict::Hold { bundle, why, until } => {
                 record.fetched = Some(bundle.fingerprint());
+                record.fetched_not_after = Some(bundle.not_after());
                 record.held = Some(why.clone());
                 record.held_until = *until;
             }
             Verdict::Unchanged => {
                 record.fetched = self.live.as_ref().map(|live| live.bundle.fingerprint());
+                record.fetched_not_after = self.live.as_ref().map(|live| live.bundle.not_after());
                 // Another id is live already where the pass that adopted it died.
                 finding.id.clone().and_then(|id| adopt(record, id));
             }
@@ -558,7 +613,8 @@ impl Done {
             valid: record.valid,
             error: record.last_error.clone(),
             held,
-            successor: self.finding.successor,
+            // One that is to be ignored is shown by `status`, and told to nobody.
+            successor: self.finding.successor.filter(|_| self.entry.successor == Successor::Warn),
             near_misses: self.finding.near_misses,
             drift: record.drift.clone(),
             served: record.targets.values().flat_map(|told| told.served.iter().cloned()).collect(),
@@ -595,6 +651,20 @@ impl Done {
 /// Whether what is live was not live yet when a pass last came to its end.
 fn is_untold(record: &CertificateRecord) -> bool {
     record.concluded.is_some() && record.concluded != record.live.as_ref().map(|live| live.fingerprint)
+}
+
+/// One memory for each candidate: how it was judged last.
+fn remember_unfit(record: &mut CertificateRecord, unfit: &[Unfit]) {
+    let id = |key: &str| key.split('|').next().unwrap_or_default().to_owned();
+    for one in unfit {
+        record.unfit.retain(|key, _| id(key) != id(&one.key));
+        record.unfit.insert(one.key.clone(), one.why.clone());
+        record.unfit_until.extend(one.until.map(|start| (one.key.clone(), start)));
+    }
+    while record.unfit.len() > MAX_UNFIT {
+        record.unfit.pop_first();
+    }
+    record.unfit_until.retain(|key, _| record.unfit.contains_key(key));
 }
 
 /// Notes the id that is live now; the one before, when it was another.

@@ -33,7 +33,7 @@ impl Sync {
         // Before the link moves: a link that is older than the ledger says would be put back by the next pass, a newer one would not.
         ledger.save(self.store.root())?;
         let change = Change { entry: entry.clone(), id: None, new: earlier, old: live, stage: Stage::Staged, error: None };
-        let mut delivery = Delivery::new(&self.settings, &self.store, &self.clock, &mut ledger, stop);
+        let mut delivery = Delivery::new(&self.settings, &self.store, &self.clock, &mut ledger, stop, &|_| ());
         delivery.by_hand = true;
         delivery.entries = BTreeMap::from([(entry.name.as_str(), entry)]);
         delivery.changes = BTreeMap::from([(entry.name.clone(), change)]);

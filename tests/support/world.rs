@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use certsyncd::clock::Clock;
 use certsyncd::config;
+use certsyncd::provider::Limits;
 use certsyncd::report::Report;
 use certsyncd::sync::{Scope, Sync};
 use fakecloud::Fakecloud;
@@ -19,22 +21,33 @@ pub struct World {
     pub pki: Pki,
     pub stop: CancellationToken,
     pub clock: Clock,
+    /// Bounds of requests; short pauses, so that what is tried again is not waited for.
+    pub limits: Limits,
     folder: tempfile::TempDir,
 }
 
 impl World {
     pub async fn start() -> World {
-        World::start_in(tempfile::tempdir().unwrap()).await
+        World::start_at(tempfile::tempdir().unwrap()).await
     }
 
-    /// In this folder.
-    pub async fn start_in(folder: tempfile::TempDir) -> World {
+    /// With its files in memory where there is such a place: for tests that write much.
+    pub async fn start_in_memory() -> World {
+        World::start_at(tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()).await
+    }
+
+    async fn start_at(folder: tempfile::TempDir) -> World {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let world = World {
             cloud: Fakecloud::start().await,
             pki: Pki::new(),
             stop: CancellationToken::new(),
             clock: Clock::system(),
+            limits: Limits {
+                first_pause: Duration::from_millis(10),
+                longest_pause: Duration::from_millis(50),
+                ..Limits::default()
+            },
             folder,
         };
         world.write("root.pem", &world.pki.root_pem());
@@ -108,7 +121,7 @@ impl World {
     pub fn built(&self, text: &str) -> Sync {
         let path = self.write("config.toml", text);
         let settings = config::load(&path).unwrap_or_else(|refused| panic!("{}", refused.render(false)));
-        Sync::new(Arc::new(settings), self.clock.clone(), "host".into()).unwrap()
+        Sync::with_limits(Arc::new(settings), self.clock.clone(), "host".into(), self.limits.clone()).unwrap()
     }
 
     /// A pass by hand, with its alerts sent.
