@@ -30,7 +30,7 @@ use crate::report::{Failure, Fingerprint};
 
 pub use haproxy::{Update, loaded, update};
 pub use stage::{Staged, self_check, stage};
-pub use systemd::{UnitState, polkit_rule, state};
+pub use systemd::{UnitState, ahead_of_jobs, polkit_rule, state};
 pub use verify::{Expected, FEW_PAIRS, LOOKS_AT_ONCE, RIGHT_IN_A_ROW, judge, look, look_for, wait_all, wait_served};
 
 /// Runs the target's configured test; without one there is nothing to run, and that is fine (decision 6).
