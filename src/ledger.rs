@@ -39,6 +39,8 @@ pub struct Ledger {
     pub last_pass: Option<PassRecord>,
     /// When a whole pass in which nothing failed last ended.
     pub last_success: Option<Timestamp>,
+    /// Why this memory had to be rebuilt, until that is told.
+    pub rebuilt: Option<String>,
 }
 
 /// How the last whole pass went.
@@ -96,14 +98,22 @@ pub struct CertificateRecord {
     pub held_until: Option<Timestamp>,
     /// Certificates that a server rejected, or that were rolled back by hand.
     pub rejected: Vec<Rejection>,
+    /// What the listing said of a rejected certificate, by its id: listed otherwise, it is another question.
+    pub rejected_seen: BTreeMap<String, String>,
     /// A renewal seen but not installed.
     pub successor: Option<SuccessorNote>,
     /// Candidates that were fetched and cannot be adopted: listing strings -> why.
     pub unfit: BTreeMap<String, String>,
+    /// Those of them that only have not started yet, with their start.
+    pub unfit_until: BTreeMap<String, Timestamp>,
     /// By target name.
     pub targets: BTreeMap<String, Delivery>,
     /// Hash of each output last written, by path.
     pub outputs: BTreeMap<String, String>,
+    /// The live leaf when a pass last came to its end: another one went live in a pass that died before it could tell.
+    pub concluded: Option<Fingerprint>,
+    /// What was put right on disk and is not told yet.
+    pub drift: Vec<String>,
 }
 
 /// A certificate that must not go live again by itself.

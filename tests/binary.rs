@@ -460,6 +460,51 @@ async fn a_sync_that_is_told_to_stop_ends_soon_with_what_it_has() {
     assert_eq!(host.world.files(), before);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pair_that_haproxy_itself_refuses_never_goes_live_and_somebody_is_told() {
+    let host =
+        Host::with_www("deploy = [\"edge\"]\n[deploy.edge]\nkind = \"haproxy\"\nreload = [\"true\"]\nmin_gap = \"0s\"\n").await;
+    // The haproxy of this host, as `haproxy -c` speaks of a file that it cannot load.
+    std::fs::create_dir(host.world.path("bin")).unwrap();
+    host.world.script(
+        "bin/haproxy",
+        &format!(
+            "test -e {} || exit 0\npath=$(sed -n 's/.* crt //p')\necho \"[ALERT] unable to load certificate from file '$path': ee key too small\" >&2\nexit 1",
+            host.world.path("strict").display()
+        ),
+    );
+    let sync = || {
+        let path = format!("{}:/usr/sbin:/usr/bin:/bin", host.world.path("bin").display());
+        let output = host.command(&["sync", "--json"]).env("PATH", path).output().unwrap();
+        (output.status.code().unwrap(), serde_json::from_slice::<Value>(&output.stdout).unwrap())
+    };
+    let (code, first) = sync();
+    assert_eq!(code, 0, "{first}");
+    host.renew(80);
+    host.world.write("strict", "");
+    let (code, second) = sync();
+    let www = &second["certificates"][0];
+    assert_eq!(
+        (code, www["action"].as_str(), &www["fingerprint"]),
+        (1, Some("failed"), &first["certificates"][0]["fingerprint"])
+    );
+    let told = www["error"].as_str().unwrap();
+    assert!(told.contains("ee key too small") && told.contains("`edge` would not take the new certificate of `www`"), "{told}");
+    for _ in 0..2 {
+        let (_, later) = sync();
+        assert_eq!(later["certificates"][0]["fingerprint"], first["certificates"][0]["fingerprint"]);
+    }
+    let told = host.world.events().into_iter().find(|event| event["event"] == "sync_failed" || event["event"] == "deploy_failed");
+    let told = told.unwrap_or_else(|| panic!("nobody was told: {:?}", host.world.event_names()));
+    assert!(told["message"].as_str().unwrap().contains("ee key too small"), "{told}");
+    assert!(!host.world.event_names().contains(&"resolved".to_owned()), "{:?}", host.world.event_names());
+    std::fs::remove_file(host.world.path("strict")).unwrap();
+    let better = host.renew(85);
+    let (code, mended) = sync();
+    assert_eq!((code, mended["certificates"][0]["fingerprint"].as_str()), (0, Some(better.sha256.as_str())));
+    assert!(host.world.event_names().contains(&"resolved".to_owned()), "{:?}", host.world.event_names());
+}
+
 /// The object has exactly these fields; those after `+` are ours besides the contract's.
 fn fields(value: &Value, names: &str) {
     let found: BTreeSet<&str> =

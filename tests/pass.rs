@@ -256,3 +256,65 @@ async fn rollback_goes_back_and_sticks() {
 fn entry(name: &str, provider: &str, id: &str) -> String {
     format!("[[certificate]]\nname = \"{name}\"\nprovider = \"{provider}\"\nid = \"{id}\"\n")
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_rejects_is_tried_three_times_with_growing_gaps_and_then_held() {
+    // In place, and under another id.
+    for new_id in ["scs0000000000001", "scs0000000000002"] {
+        let mut world = World::start().await;
+        let start = jiff::Timestamp::now();
+        world.clock = certsyncd::clock::Clock::manual(start);
+        world.cloud.set_now(start);
+        let old = huawei(&world, "scs0000000000001", Leaf::new(["www.example.com"]).days(60));
+        let script = world.script(
+            "reload",
+            &format!(
+                "echo . >> {2}; test -e {0} || cp {1} {0}; cmp -s {1} {0} || {{ echo no such cipher >&2; exit 1; }}",
+                world.path("first").display(),
+                world.state().join("live/www/cert.pem").display(),
+                world.path("reloads").display()
+            ),
+        );
+        let config = format!(
+            "{}deploy = [\"web\"]\n[deploy.web]\nkind = \"command\"\nreload = [\"{}\"]\nmin_gap = \"0s\"\n",
+            entry("www", "scm", "scs0000000000001"),
+            script.display()
+        );
+        let sync = world.sync_with("ca_file", &config);
+        world.pass(&sync).await;
+        huawei(&world, new_id, Leaf::new(["www.example.com"]).days(80));
+        let mut rolled_back = Vec::new();
+        // Every ten minutes for six hours, as the daemon does it.
+        for tick in 0..36 {
+            let now = start + jiff::SignedDuration::from_mins(10 * tick);
+            world.clock.set(now);
+            world.cloud.set_now(now);
+            world.cloud.clear_requests();
+            let report = sync.pass(&certsyncd::sync::Scope::default(), &world.stop, &|_| ()).await.unwrap();
+            world.send(&sync).await;
+            let www = &report.certificates[0];
+            assert_eq!(www.live.as_ref().unwrap().fingerprint.to_string(), old.sha256, "{new_id} {tick}");
+            if report.targets[0].action == TargetAction::RolledBack {
+                rolled_back.push(tick * 10);
+            } else {
+                assert!(world.cloud.count("export") <= 1, "{new_id} {tick}: {} keys moved", world.cloud.count("export"));
+            }
+            assert_eq!(www.action, Action::Held, "{new_id} {tick}: {www:?}");
+        }
+        assert_eq!(rolled_back, [0, 30, 90], "{new_id}: minutes after the first try");
+        world.cloud.clear_requests();
+        sync.pass(&certsyncd::sync::Scope::default(), &world.stop, &|_| ()).await.unwrap();
+        assert_eq!(world.cloud.count("export"), 0, "{new_id}: once it is held, no key moves");
+        assert!(
+            world.event_names().contains(&"deploy_failed".to_owned()) && !world.event_names().contains(&"resolved".to_owned())
+        );
+        let status = certsyncd::ledger::Ledger::peek(&world.state()).unwrap().ledger.certificates["www"].clone();
+        assert!(status.held.is_some() && status.rejected[0].why.contains("no such cipher"), "{:?}", status.held);
+        // Another certificate is another question.
+        std::fs::remove_file(world.path("first")).unwrap();
+        let better = huawei(&world, new_id, Leaf::new(["www.example.com"]).days(85));
+        let report = world.pass(&sync).await;
+        assert_eq!(report.certificates[0].live.as_ref().unwrap().fingerprint.to_string(), better.sha256, "{new_id}");
+        assert!(world.event_names().contains(&"resolved".to_owned()), "{new_id}: {:?}", world.event_names());
+    }
+}

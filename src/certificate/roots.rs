@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls_pki_types::{CertificateDer, TrustAnchor};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::pem::{self, Content};
@@ -55,6 +56,16 @@ impl Roots {
     /// Whether nobody is trusted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// A short text that is another one when other authorities are trusted: for remembering who was not.
+    pub fn fingerprint(&self) -> String {
+        let mut names: Vec<_> =
+            self.0.iter().map(|anchor| (anchor.subject.as_ref(), anchor.subject_public_key_info.as_ref())).collect();
+        names.sort_unstable();
+        let digest =
+            names.iter().fold(Sha256::new(), |hash, (subject, key)| hash.chain_update(subject).chain_update(key)).finalize();
+        digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
     pub(super) fn anchors(&self) -> &[TrustAnchor<'static>] {

@@ -7,7 +7,6 @@
 //! and an address of CDS carries its signature. A journal that cannot be reached costs the fields, not the lines.
 
 use std::fmt::{self, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::str::FromStr;
 
 use anstyle::{AnsiColor, Style};
@@ -24,6 +23,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
 use crate::clock::Clock;
+use crate::config;
 
 /// How much is logged.
 #[derive(Clone, Debug)]
@@ -108,9 +108,9 @@ fn journal() -> Option<Box<dyn Layer<Registry> + Send + Sync>> {
 
 /// Whether standard error is the stream that `$JOURNAL_STREAM` names (systemd.exec(5)): set for a service, but also for what a service starts.
 fn reads_our_stderr() -> bool {
-    let Some(stream) = std::env::var_os("JOURNAL_STREAM") else { return false };
+    let Some(stream) = config::secret::variable("JOURNAL_STREAM") else { return false };
     let Ok(stat) = rustix::fs::fstat(std::io::stderr()) else { return false };
-    stream.as_bytes() == format!("{}:{}", stat.st_dev, stat.st_ino).as_bytes()
+    stream == format!("{}:{}", stat.st_dev, stat.st_ino)
 }
 
 fn is_coloured() -> bool {

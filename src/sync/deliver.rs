@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::config::{Certificate, Format, Settings, Target, TargetKind, VerifyAddress};
 use crate::deploy::{self, Expected, UnitState, Update};
+use crate::failpoint;
 use crate::ledger::{Delivery as Told, Ledger, Rejection};
 use crate::report::{Failure, Fingerprint, Live, Served, TargetAction, TargetReport};
 use crate::store::{Installed, Store};
@@ -135,11 +136,15 @@ impl<'a> Delivery<'a> {
         for target in &targets {
             let report = match ready.get(&target.name) {
                 // What made it due may be gone by now: an earlier target failed, and the certificate went back.
-                Some(Readiness::Due) if self.due(target).is_none() => quiet(target),
+                Some(Readiness::Due) if self.due(target).is_none() => self.at_rest(target),
                 Some(Readiness::Due) if self.stop.is_cancelled() => self.leave_pending(target, STOPPED.to_owned()),
                 Some(Readiness::Due) => self.tell(target).await,
-                Some(Readiness::Wait(why)) => self.leave_pending(target, why.clone()),
-                _ => quiet(target),
+                Some(Readiness::Wait(why)) => {
+                    let refused = self.reports.remove(&target.name);
+                    let pending = self.leave_pending(target, why.clone());
+                    refused.unwrap_or(pending)
+                }
+                _ => self.at_rest(target),
             };
             self.reports.insert(target.name.clone(), report);
         }
@@ -285,19 +290,31 @@ impl<'a> Delivery<'a> {
                 let staged = deploy::stage(target, &combined).await;
                 self.step();
                 if let Err(failure) = staged {
-                    self.turn_away(
-                        &name,
-                        failure.context(format!("`{}` would not take the new certificate of `{name}`", target.name)),
-                    );
+                    let failure = failure.context(format!("`{}` would not take the new certificate of `{name}`", target.name));
+                    self.refused_by(target, &name, &failure);
+                    self.turn_away(&name, failure);
                 }
             }
         }
     }
 
+    /// What a target has to say in a pass that does not touch it: what it refused beforehand, if anything.
+    fn at_rest(&mut self, target: &Target) -> TargetReport {
+        self.reports.remove(&target.name).unwrap_or_else(|| quiet(target))
+    }
+
+    /// Notes that a target refused a certificate before anything moved; what it serves stays.
+    fn refused_by(&mut self, target: &Target, name: &str, failure: &Failure) {
+        let report = self.reports.entry(target.name.clone()).or_insert_with(|| quiet(target));
+        report.action = TargetAction::Failed;
+        report.certificates.push(name.to_owned());
+        report.error.get_or_insert_with(|| failure.clone());
+    }
+
     /// A change that must not go live: remembered as rejected, and told as this certificate's failure.
     fn turn_away(&mut self, name: &str, failure: Failure) {
         let now = self.clock.now();
-        let Some(change) = self.changes.get_mut(name) else { return };
+        let Some(change) = self.changes.get_mut(name).filter(|change| change.stage != Stage::TurnedAway) else { return };
         change.stage = Stage::TurnedAway;
         let record = self.ledger.certificates.entry(name.to_owned()).or_default();
         reject(&mut record.rejected, change.new.bundle.fingerprint(), change.id.clone(), failure.to_string(), now);
@@ -316,6 +333,7 @@ impl<'a> Delivery<'a> {
             }
         }
         self.save();
+        failpoint::reach("sync.live");
     }
 
     /// Makes the new (or again the old) generation of one entry live, outputs included.
@@ -323,6 +341,7 @@ impl<'a> Delivery<'a> {
         let Some(change) = self.changes.get_mut(name) else { return false };
         let Some(installed) = (if new { Some(&change.new) } else { change.old.as_ref() }) else { return false };
         let placed = live::place(self.store, &change.entry, installed);
+        failpoint::reach("sync.placed");
         let record = self.ledger.certificates.entry(name.to_owned()).or_default();
         match placed {
             Placed::Live { outputs, failed } => {

@@ -36,9 +36,19 @@ pub(super) struct Finding {
     pub key_file_hash: Option<String>,
     pub successor: Option<SuccessorNote>,
     pub near_misses: Vec<String>,
-    /// Candidates to remember as unfit: what the listing said of them, and why.
-    pub unfit: Vec<(String, String)>,
+    /// Candidates to remember as unfit.
+    pub unfit: Vec<Unfit>,
     pub notes: Vec<String>,
+}
+
+/// A candidate that was fetched and cannot be adopted.
+pub(super) struct Unfit {
+    /// What the listing said of it, and by what it was judged: what changes either opens the question again.
+    pub key: String,
+    /// In words.
+    pub why: String,
+    /// When it starts, where that is all that is wrong with it.
+    pub until: Option<Timestamp>,
 }
 
 /// What to do for one entry.
@@ -64,6 +74,8 @@ pub(super) struct Case<'a> {
     pub waiting: Option<&'a Installed>,
     pub account: &'a Account,
     pub roots: &'a Roots,
+    /// [`Roots::fingerprint`].
+    pub roots_fingerprint: &'a str,
     /// Fetch although nothing seems to have changed.
     pub force: bool,
     /// The operator named this entry with `--force`.
@@ -152,9 +164,20 @@ async fn look_at_current(case: &Case<'_>, id: &str, finding: &mut Finding) {
             finding.fetched = true;
             finding.valid = offer.valid.or(finding.valid);
             finding.notes.extend(offer.notes);
-            finding.verdict = weigh(case, offer.bundle);
+            finding.verdict = match weigh(case, offer.bundle) {
+                Verdict::Unchanged if successor_waits(case, id) => Verdict::StillHeld,
+                verdict => verdict,
+            };
         }
     }
+}
+
+/// Whether the newest certificate fetched is a successor that a server rejected and that the account still has: what is live is right for
+/// now, and yet the matter is not over.
+fn successor_waits(case: &Case<'_>, id: &str) -> bool {
+    let rejection = case.record.rejected.iter().find(|rejection| Some(rejection.fingerprint) == case.record.fetched);
+    let other = rejection.and_then(|rejection| rejection.id.as_deref()).filter(|other| *other != id);
+    case.record.held.is_some() && other.is_some_and(|other| listed(case.account, other).is_some())
 }
 
 /// Whether the certificate must be fetched although a listing may say that nothing changed.
@@ -282,27 +305,26 @@ fn missing<'n>(bundle: &Bundle, names: impl Iterator<Item = &'n str>) -> Vec<Str
 
 /// Looks for a renewal (or, for a domain, the first choice); `Some` when one is to be installed.
 async fn look_for_successor(case: &Case<'_>, id: Option<&str>, row: Option<&Listed>, finding: &mut Finding) -> Option<Finding> {
-    if id.is_some() && case.entry.successor == Successor::Ignore {
-        return None;
-    }
     let rows = case.account.rows();
     let current = row.map(|row| case.account.as_row(row));
     let names = names_to_cover(case);
     let wish = Wish { current: current.as_ref(), current_id: id, names: &names };
-    let candidates: Vec<&Listed> = successor::candidates(&rows, &wish)
-        .into_iter()
-        .filter_map(|row| listed(case.account, &row.id))
-        .filter(|row| is_open(case, row))
-        .collect();
-    if id.is_some() && (case.live.is_none() || case.entry.successor == Successor::Warn) {
+    let candidates: Vec<&Listed> =
+        successor::candidates(&rows, &wish).into_iter().filter_map(|row| listed(case.account, &row.id)).collect();
+    if id.is_some() && (case.live.is_none() || case.entry.successor != Successor::Adopt) {
         // Nothing live yet: the configured one comes first. A pinned one: only say that there is another.
         note_newer(case, &candidates, row, finding);
         return None;
     }
-    for (key, why) in &case.record.unfit {
+    if candidates.is_empty() && case.record.unfit.is_empty() {
+        return None;
+    }
+    let context = context(case, &names);
+    for (key, why) in case.record.unfit.iter().filter(|(key, _)| key.ends_with(&context)) {
         finding.near_misses.extend(near_miss(&rows, key, why));
     }
-    choose(case, &candidates, &names, finding).await
+    let open: Vec<&Listed> = candidates.into_iter().filter(|row| is_open(case, row, &context)).collect();
+    choose(case, &open, &names, &context, finding).await
 }
 
 fn listed<'a>(account: &'a Account, id: &str) -> Option<&'a Listed> {
@@ -313,11 +335,28 @@ fn listed<'a>(account: &'a Account, id: &str) -> Option<&'a Listed> {
 }
 
 /// Whether a candidate was neither found unfit as it is listed now, nor rejected by a server for the time being.
-fn is_open(case: &Case<'_>, row: &Listed) -> bool {
-    let rejected =
-        |r: &crate::ledger::Rejection| r.id.as_deref() == Some(row.id.as_str()) && r.next_try.is_none_or(|at| at > case.now);
+fn is_open(case: &Case<'_>, row: &Listed, context: &str) -> bool {
+    let key = unfit_key(row, context);
+    let unfit = case.record.unfit.contains_key(&key) && case.record.unfit_until.get(&key).is_none_or(|starts| *starts > case.now);
+    let as_then = case.record.rejected_seen.get(&row.id).is_none_or(|then| *then == seen(row));
+    let rejected = |r: &crate::ledger::Rejection| {
+        r.id.as_deref() == Some(row.id.as_str()) && as_then && r.next_try.is_none_or(|at| at > case.now)
+    };
     let former = case.record.former_ids.contains(&row.id);
-    case.insist || (!case.record.unfit.contains_key(&seen(row)) && !case.record.rejected.iter().any(rejected) && !former)
+    case.insist || (!unfit && !case.record.rejected.iter().any(rejected) && !former)
+}
+
+fn unfit_key(row: &Listed, context: &str) -> String {
+    format!("{}|{context}", seen(row))
+}
+
+/// By what a candidate is judged besides itself, as a short text: what is live, the names asked for, the key file, whom we trust.
+fn context(case: &Case<'_>, names: &[String]) -> String {
+    let live = case.live.map(|live| live.bundle.fingerprint().to_string()).unwrap_or_default();
+    let trust = if case.entry.trust == Trust::Any { "any" } else { "public" };
+    let key_file = key_file_hash(case.entry).unwrap_or_default();
+    let parts = [live.as_str(), &names.join(","), trust, &key_file, case.roots_fingerprint];
+    Sha256::digest(parts.join("|")).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Names a successor must cover: the entry's, and those of what is live.
@@ -341,14 +380,23 @@ fn near_miss(rows: &[successor::Row], key: &str, why: &str) -> Option<String> {
     rows.iter().any(|row| row.id == id).then(|| format!("`{id}` {why}"))
 }
 
-async fn choose(case: &Case<'_>, candidates: &[&Listed], names: &[String], finding: &mut Finding) -> Option<Finding> {
+async fn choose(
+    case: &Case<'_>,
+    candidates: &[&Listed],
+    names: &[String],
+    context: &str,
+    finding: &mut Finding,
+) -> Option<Finding> {
+    if candidates.is_empty() {
+        return None;
+    }
     let measure = measure(case);
     let mut fitting = Vec::new();
     for row in candidates.iter().take(CANDIDATES_PER_PASS) {
         match fetch(case, &row.id).await {
             // What could not be fetched now may be fetched next time; what was refused is remembered as it is listed.
             Err(failure) if failure.transient => finding.notes.push(format!("failed to fetch candidate `{}`: {failure}", row.id)),
-            Err(failure) => unfit(finding, row, &failure.to_string()),
+            Err(failure) => unfit(finding, row, context, &failure.to_string(), None),
             Ok(offer) => {
                 if case.live.is_some_and(|live| live.bundle.fingerprint() == offer.bundle.fingerprint()) {
                     // It is live already, only its id was forgotten with a lost ledger.
@@ -356,7 +404,10 @@ async fn choose(case: &Case<'_>, candidates: &[&Listed], names: &[String], findi
                 }
                 let fetched = facts(&offer.bundle, names, case);
                 match successor::judge(&fetched, &measure, case.now) {
-                    Some(why) => unfit(finding, row, &why),
+                    Some(why) => {
+                        let until = Some(fetched.not_before).filter(|start| *start > case.now);
+                        unfit(finding, row, context, &why, until);
+                    }
                     None => fitting.push((fetched, (offer, (*row).clone()))),
                 }
             }
@@ -382,9 +433,11 @@ fn recognised(case: &Case<'_>, row: &Listed, offer: Offer) -> Finding {
     }
 }
 
-fn unfit(finding: &mut Finding, row: &Listed, why: &str) {
+fn unfit(finding: &mut Finding, row: &Listed, context: &str, why: &str, until: Option<Timestamp>) {
+    // Words of an earlier look at the same one are over.
+    finding.near_misses.retain(|miss| !miss.starts_with(&format!("`{}` ", row.id)));
     finding.near_misses.push(format!("`{}` {why}", row.id));
-    finding.unfit.push((seen(row), why.to_owned()));
+    finding.unfit.push(Unfit { key: unfit_key(row, context), why: why.to_owned(), until });
 }
 
 fn measure(case: &Case<'_>) -> Measure {

@@ -43,6 +43,7 @@ pub struct Sync {
     clients: BTreeMap<String, Client>,
     store: Store,
     roots: Arc<Roots>,
+    roots_fingerprint: Arc<str>,
     outbox: Outbox,
     /// What became of alerts while passes concluded, for the counters.
     told: Mutex<Vec<Outcome>>,
@@ -188,7 +189,8 @@ impl Sync {
         let ca_files: Vec<_> = settings.providers.values().filter_map(|provider| provider.ca_file.clone()).collect();
         let roots = Arc::new(Roots::system(&ca_files).map_err(Error::Roots)?);
         let (told, forgives) = (Mutex::default(), AtomicBool::new(false));
-        Ok(Sync { settings, clients, store, roots, outbox, told, forgives, limits, clock, host })
+        let roots_fingerprint = roots.fingerprint().into();
+        Ok(Sync { settings, clients, store, roots, roots_fingerprint, outbox, told, forgives, limits, clock, host })
     }
 
     /// The configuration it was built from.

@@ -38,7 +38,7 @@ pub struct Wish<'a> {
 }
 
 /// The rows worth fetching, best first: deployable, not the current one, possibly covering every name, of the same brand and type where
-/// both tell, not listed as ending earlier than the current one.
+/// both tell, not listed as ending earlier than the current one or with it.
 pub fn candidates<'a>(rows: &'a [Row], wish: &Wish<'_>) -> Vec<&'a Row> {
     let mut fitting: Vec<&Row> = rows.iter().filter(|row| may_succeed(row, wish)).collect();
     fitting.sort_by(|a, b| b.not_after.cmp(&a.not_after).then_with(|| b.id.cmp(&a.id)));
@@ -48,7 +48,7 @@ pub fn candidates<'a>(rows: &'a [Row], wish: &Wish<'_>) -> Vec<&'a Row> {
 fn may_succeed(row: &Row, wish: &Wish<'_>) -> bool {
     row.deployable
         && Some(row.id.as_str()) != wish.current_id
-        && wish.current.is_none_or(|current| same_product(row, current) && !listed_as_earlier(row, current))
+        && wish.current.is_none_or(|current| same_product(row, current) && !listed_as_no_later(row, current))
         && covers_as_listed(row, wish.names)
 }
 
@@ -61,8 +61,9 @@ fn agree(one: Option<&str>, other: Option<&str>) -> bool {
     !matches!((one, other), (Some(a), Some(b)) if !a.eq_ignore_ascii_case(b))
 }
 
-fn listed_as_earlier(row: &Row, current: &Row) -> bool {
-    matches!((&row.not_after, &current.not_after), (Some(a), Some(b)) if a < b)
+/// One that is listed with the same end is no renewal either: fetching it would move a key to learn what the listing says.
+fn listed_as_no_later(row: &Row, current: &Row) -> bool {
+    matches!((&row.not_after, &current.not_after), (Some(a), Some(b)) if a <= b)
 }
 
 fn covers_as_listed(row: &Row, names: &[String]) -> bool {
@@ -179,6 +180,7 @@ mod tests {
             row("newest", &["*.example.com", "example.com"], "2028-01-01 00:00:00.0"),
             row("less", &["www.example.com"], "2029-01-01 00:00:00.0"),
             row("earlier", &["www.example.com", "example.com"], "2026-11-30 00:00:00.0"),
+            row("twin", &["www.example.com", "example.com"], "2026-12-01 00:00:00.0"),
             Row { deployable: false, ..row("paid", &["www.example.com", "example.com"], "2029-01-01 00:00:00.0") },
             Row { brand: Some("DigiCert".into()), ..row("brand", &["www.example.com", "example.com"], "2029-01-01 00:00:00.0") },
             Row { kind: Some("OV_SSL_CERT".into()), ..row("type", &["www.example.com", "example.com"], "2029-01-01 00:00:00.0") },

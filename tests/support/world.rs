@@ -28,8 +28,16 @@ pub struct World {
 
 impl World {
     pub async fn start() -> World {
+        World::start_at(tempfile::tempdir().unwrap()).await
+    }
+
+    /// With its files in memory where there is such a place: for tests that write much.
+    pub async fn start_in_memory() -> World {
+        World::start_at(tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()).await
+    }
+
+    async fn start_at(folder: tempfile::TempDir) -> World {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let folder = tempfile::tempdir().unwrap();
         let world = World {
             cloud: Fakecloud::start().await,
             pki: Pki::new(),
