@@ -358,6 +358,9 @@ async fn reloads_before_ready_do_not_wait_for_our_own_start() {
     let mut daemon = Daemon::start(&world, &rest);
     daemon.settled();
     assert_eq!(std::fs::read_to_string(&said).unwrap(), "--job-mode=ignore-dependencies reload web.service\n");
+    daemon.hang_up();
+    daemon.hang_up();
+    assert_eq!(std::fs::read_to_string(&said).unwrap().lines().count(), 1, "that it was in haste is no change of its settings");
     add(&world, id, "www.example.com", 80);
     configure(&world, &format!("{NEVER}{}{target}", entry("www", id, "deploy = [\"web\"]\nnames = [\"www.example.com\"]\n")));
     daemon.hang_up();

@@ -36,7 +36,7 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 /// `EX_TEMPFAIL`: another pass holds the state directory.
 pub const BUSY: u8 = 75;
-/// `EX_CONFIG`: the configuration is not valid.
+/// `EX_CONFIG`: the configuration is not valid (for `run` also: the ledger is a later version's); trying again mends nothing.
 pub const BAD_CONFIG: u8 = 78;
 
 /// Pulls TLS certificates from Huawei Cloud SCM and Capital Online CDS, puts them live and proves that they are served.

@@ -35,6 +35,7 @@ use std::path::Path;
 pub use net::{endpoint_url, hook_url, is_loopback};
 pub use problem::{Problem, Refused};
 pub use settings::*;
+pub use targets::AHEAD_OF_JOBS;
 
 /// Largest configuration, in bytes; an entry takes about 200, so this is room for 5,000.
 pub const MAX_FILE: usize = 1024 * 1024;

@@ -31,6 +31,9 @@ pub(super) fn all(root: &Reader<'_>) -> (BTreeSet<String>, BTreeMap<String, Targ
     (names, targets)
 }
 
+/// Lets a reload through systemd go ahead of its other jobs. The daemon adds it for the time before READY; it is no setting.
+pub const AHEAD_OF_JOBS: &str = "--job-mode=ignore-dependencies";
+
 impl Target {
     /// What decides how a changed certificate reaches the server, as SHA-256 in hex: when it changes, the target is deployed anew.
     ///
@@ -43,8 +46,9 @@ impl Target {
             TargetKind::Command => ("command", None),
         };
         let verify: Vec<(String, bool)> = self.verify.iter().map(|at| (at.to_string(), at.proxy_protocol)).collect();
+        let reload: Vec<&String> = self.reload.iter().filter(|word| *word != AHEAD_OF_JOBS).collect();
         // JSON arrays and strings leave no two settings with the same text.
-        let text = serde_json::json!([1, kind, socket, self.test, self.reload, verify]).to_string();
+        let text = serde_json::json!([1, kind, socket, self.test, reload, verify]).to_string();
         Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }

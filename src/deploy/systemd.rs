@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use super::command::{self, Words};
-use crate::config::Target;
+use crate::config::{AHEAD_OF_JOBS, Target};
 
 /// For one question to systemd or the journal.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -81,7 +81,7 @@ const NO_PASSWORD: &str = "--no-ask-password";
 /// (decision 1). A reload that is not systemd's, or whose words we do not know, stays as it is.
 pub fn ahead_of_jobs(target: &mut Target) {
     if target.unit.is_some() && is_systemctl(&target.reload) {
-        target.reload.insert(1, "--job-mode=ignore-dependencies".to_owned());
+        target.reload.insert(1, AHEAD_OF_JOBS.to_owned());
     }
 }
 
