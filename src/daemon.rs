@@ -195,6 +195,7 @@ impl Daemon {
                 }
                 tell(report);
             }
+            Err(sync::Error::Stopped) => tracing::info!("stopped while another pass was waited for"),
             Err(error) => tracing::error!("failed to run a pass: {}", Failure::new("pass", error)),
         }
         self.show();

@@ -320,7 +320,7 @@ impl Context {
     /// What `gather` finds for an entry.
     pub(super) async fn find(&self, entry: &Certificate, done: &Done) -> Finding {
         match self.accounts.get(&entry.provider) {
-            None => Finding::nothing(),
+            None => Finding { verdict: Verdict::Failed(unasked(&entry.provider)), ..Finding::nothing() },
             Some(account) => {
                 gather(&Case {
                     entry,
@@ -425,6 +425,16 @@ fn placeholder(store: &Store, entry: &Certificate, now: Timestamp) -> Result<Ins
         entry.name
     );
     Ok(installed)
+}
+
+/// Nobody can say what a provider has whose account was never opened.
+fn unasked(provider: &str) -> Failure {
+    Failure {
+        kind: "panic".to_owned(),
+        causes: vec![format!("a defect of certsyncd ended the work on the account of `{provider}`")],
+        hint: Some("please report it; the other providers go on".to_owned()),
+        transient: false,
+    }
 }
 
 fn panicked(panic: &tokio::task::JoinError) -> Failure {
