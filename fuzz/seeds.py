@@ -2,6 +2,7 @@
 """Makes the seed corpora in corpus/ and the fixed certificates in seeds/ (python3 and openssl)."""
 
 import io
+import json
 import pathlib
 import shutil
 import subprocess
@@ -65,8 +66,9 @@ def main():
     stored = zip_of(layout, zipfile.ZIP_STORED)
     archives = {"stored.zip": stored, "deflated.zip": zip_of(layout, zipfile.ZIP_DEFLATED),
                 "nested.zip": zip_of({"a.zip": zip_of({"b": b"b"}, 0)}, 0), "small.zip": zip_of({"a": b"a"}, 0), "empty.zip": zip_of({}, 0)}
-    rars = sorted((HERE.parent / "tests/fixtures/rar").glob("*.rar"))
-    corpus("archive", archives | {path.name: path.read_bytes() for path in rars})
+    rars = {path.name: path.read_bytes() for path in sorted((HERE.parent / "tests/fixtures/rar").glob("*.rar"))}
+    corpus("archive", archives | rars)
+    corpus("rar", rars)
     corpus("pem", {
         "whole": leaf + ca + key, "crlf": (key + leaf).replace(b"\n", b"\r\n"), "escaped": (key + leaf).replace(b"\n", b"\\n"),
         "sec1": sec1 + leaf, "rsa": pkcs1 + read["rsa.pem"], "locked": leaf + locked, "legacy": leaf + legacy, "no-key": leaf,
@@ -80,7 +82,70 @@ def main():
         "rsa.pkcs1": openssl("rsa", "-traditional", "-outform", "DER", stdin=read["rsa.key"]),
         "ed25519.pkcs8": openssl("pkey", "-outform", "DER", stdin=read["ed25519.key"]),
         "locked": openssl("pkcs8", "-topk8", "-passout", "pass:x", "-outform", "DER", stdin=key)})
+    corpus("answers", {name: json.dumps(answer).encode() + OK for name, answer in answers(leaf, ca, key).items()}
+           | {"page.html": b"<!DOCTYPE html><html><title>Sign in</title></html>" + OK, "empty": OK})
+    example = (HERE.parent / "config.example.toml").read_bytes()
+    # the example's own explanations taken away, its commented-out keys taken in
+    keys = b"".join(line.removeprefix(b"#") + b"\n" for line in example.splitlines() if not line.startswith(b"# "))
+    corpus("config", {"example": example, "keys": keys, "least": LEAST, "wrong": LEAST.replace(b"id =", b"ids ="), "cut": LEAST[:-20]})
+    ledger = json.dumps(LEDGER, indent=2).encode()
+    corpus("ledger", {"whole": ledger, "cut": ledger[:-40], "newer": b'{"version":2,"written_by":"certsyncd 9"}', "empty": b"{}",
+                      "record": ledger.replace(b'"failures": 0', b'"failures": "none"')})
 
+
+# The fuzzer's input ends with what becomes the status: 200.
+OK = b"\0\0"
+
+
+def answers(leaf, ca, key):
+    """What the two clouds answer, as their documents show it."""
+    leaf, ca, key = leaf.decode(), ca.decode(), key.decode()
+    row = {"id": "scs1600000000000", "name": "www", "domain": "www.example.com", "sans": "example.com", "type": "DV_SSL_CERT",
+           "brand": "GEOTRUST", "status": "ISSUED", "expire_time": "2027-01-01 00:00:00.0", "signature_algorithm": "SHA256",
+           "domain_type": "MULTI_DOMAIN", "validity_period": 12, "fingerprint": "00" * 20}
+    cds = {"CertificateId": "id", "CertificateName": "www", "CertificateType": "DV", "Brand": "TrustAsia", "Domain": "www.example.com",
+           "StartTime": "2026-01-01 00:00:00", "EndTime": "2027-01-01 00:00:00", "Valid": 1}
+    token = {"token": {"expires_at": "2027-01-01T00:00:00.000000Z", "issued_at": "2026-01-01T00:00:00.000000Z"}}
+    return {
+        "export": {"entire_certificate": leaf + ca, "certificate": leaf, "certificate_chain": ca, "private_key": key},
+        "enc": {"enc_certificate": leaf, "enc_private_key": key, "certificate": leaf, "private_key": key},
+        "list": {"total_count": 2, "certificates": [row, {**row, "id": "scs1600000000001", "sans": None}]}, "show": row,
+        "error": {"error_code": "SCM.0010", "error_msg": "Operation is not allowed."}, "iam": {"error": {"code": 401, "message": "no"}},
+        "token": token, "credential": {"credential": {"access": "a", "secret": "s", "securitytoken": "t", "expires_at": "2027-01-01T00:00:00Z"}},
+        "cds": {"Code": "Success", "Message": "OK", "Data": {**cds, "Certificate": leaf, "PirvateKey": key}},
+        "cds-list": {"Code": "Success", "Message": "OK", "Data": {"Certificates": [cds], "List": [cds]}},
+        "cds-rows": {"Code": "Success", "Message": "OK", "Data": [cds, {**cds, "Valid": "2"}]},
+        "cds-error": {"Code": "AuthFailure.SignatureFailure", "Message": "no", "RequestId": "1"},
+    }
+
+
+LEAST = b"""version = 1
+[providers.scm]
+kind = "huawei-scm"
+region = "cn-north-4"
+auth = { method = "access-key", access_key = { env = "AK" }, secret_key = { file = "/etc/key" } }
+[[certificate]]
+name = "www"
+provider = "scm"
+id = "scs1600000000000"
+deploy = ["web"]
+[deploy.web]
+kind = "nginx"
+verify = ["127.0.0.1:443"]
+"""
+
+FINGERPRINT = "ab" * 32
+LIVE = {"fingerprint": FINGERPRINT, "generation": "000001-abababababab", "names": ["www.example.com"],
+        "not_before": "2026-01-01T00:00:00Z", "not_after": "2027-01-01T00:00:00Z"}
+LEDGER = {
+    "version": 1, "written_by": "certsyncd 0.1.0",
+    "certificates": {"www": {"provider": "scm", "id": "scs1600000000000", "wanted": "scm/id/scs1600000000000", "valid": 1, "live": LIVE,
+                             "fetched": FINGERPRINT, "hashes": {"cert.pem": "00" * 32}, "failures": 0,
+                             "rejected": [{"fingerprint": FINGERPRINT, "id": None, "why": "no", "tries": 1, "next_try": None}],
+                             "targets": {"web": {"published": FINGERPRINT, "served": [], "never_matched": ["a b"]}}}},
+    "targets": {"web": {"settings": "00", "pending": None, "failures": 0}}, "providers": {"scm": {"failures": 0}}, "alerts": {},
+    "last_pass": {"started": "2026-01-01T00:00:00Z", "finished": "2026-01-01T00:00:01Z", "ok": True, "requests": 3}, "last_success": None,
+}
 
 if __name__ == "__main__":
     main()

@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use crate::alert::{self, Outbox};
 use crate::clock::Clock;
 use crate::config::{self, EventKind, Settings};
-use crate::ledger::Ledger;
+use crate::deploy;
+use crate::ledger::{self, Ledger};
 use crate::observe::status::{self, Pace};
 use crate::observe::systemd::{self, Watchdog};
 use crate::observe::{Board, Document, http, metrics, textfile};
@@ -40,6 +41,9 @@ pub enum Error {
     /// No schedule.
     #[error("failed to start the schedule")]
     Schedule(#[from] schedule::Error),
+    /// The ledger is a later version's: no pass could do anything, now or after another start.
+    #[error("refused to start on the memory of a later version")]
+    Downgrade(#[source] ledger::Error),
     /// No listener.
     #[error("failed to start the listener of `[metrics]`")]
     Listener(#[from] http::Error),
@@ -51,12 +55,26 @@ pub enum Error {
     Panic(#[source] tokio::task::JoinError),
 }
 
+impl Error {
+    /// What would mend it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Sync(error) => error.hint(),
+            Error::Downgrade(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(settings: Settings, clock: Clock, host: String) -> Result<(), Error> {
     let mut signals = Signals::listen().map_err(Error::Signals)?;
     let state_dir = settings.daemon.state_dir.clone();
     let sync = Arc::new(Sync::new(Arc::new(settings), clock.clone(), host)?);
     let _life = lock::daemon(&state_dir).map_err(Error::AnotherDaemon)?;
+    if let Err(newer @ ledger::Error::Newer { .. }) = Ledger::peek(&state_dir) {
+        return Err(Error::Downgrade(newer));
+    }
     let mut daemon = Daemon::start(sync, clock).await?;
     daemon.turn(&mut signals).await?;
     daemon.end().await;
@@ -94,6 +112,8 @@ struct Daemon {
     /// What stays wrong until somebody mends it: a refused configuration.
     standing: Vec<Incident>,
     is_ready: bool,
+    /// Reloads of this pass do not wait for systemd's other jobs.
+    is_hasty: bool,
 }
 
 type Pass = JoinHandle<Result<Report, sync::Error>>;
@@ -122,13 +142,35 @@ impl Daemon {
             stop,
             standing: Vec::new(),
             is_ready: false,
+            is_hasty: false,
         };
         daemon.allow_steps();
         daemon.show();
         if daemon.everything_is_live() {
             daemon.ready();
+        } else if config::secret::variable("NOTIFY_SOCKET").is_some() {
+            daemon.make_haste()?;
         }
         Ok(daemon)
+    }
+
+    /// Our start is a job of systemd's until READY, and nothing is READY before the first pass: see [`deploy::ahead_of_jobs`].
+    fn make_haste(&mut self) -> Result<(), Error> {
+        let mut settings = Settings::clone(self.sync.settings());
+        settings.targets.values_mut().for_each(deploy::ahead_of_jobs);
+        self.sync = Arc::new(self.sync.again(Arc::new(settings))?);
+        self.is_hasty = true;
+        Ok(())
+    }
+
+    /// After the first pass: reloads as they are configured.
+    fn take_time(&mut self) {
+        let settings = self.channels.borrow().clone();
+        if std::mem::take(&mut self.is_hasty)
+            && let Ok(sync) = self.sync.again(settings)
+        {
+            self.sync = Arc::new(sync);
+        }
     }
 
     /// The loop: ticks start passes, signals change or end it.
@@ -196,12 +238,13 @@ impl Daemon {
                 tell(report);
             }
             Err(sync::Error::Stopped) => tracing::info!("stopped while another pass was waited for"),
-            Err(error) => tracing::error!("failed to run a pass: {}", Failure::new("pass", error)),
+            Err(error) => tracing::error!("failed to run a pass: {}", Failure::new("pass", error).hint(error.hint())),
         }
         self.show();
         if !self.is_ready && !self.stop.is_cancelled() {
             self.ready();
         }
+        self.take_time();
         if done.is_ok_and(|report| report.is_ok()) {
             self.heartbeat();
         }

@@ -4,6 +4,8 @@
 //! feature is refused. With it the environment arms one point: `CERTSYNCD_FAILPOINT=name[:nth]=abort|enospc|eio|eacces|erofs`. With
 //! `:nth` (from 1) only that hit counts, without it every hit does. `CERTSYNCD_FAILPOINT=list` writes each hit to stderr instead, so that
 //! a test learns what a scenario passes through.
+//!
+//! Steps of the disk are `hit`: they can fail too. What happens at a server or in memory is only reached: dying there is what counts.
 
 /// Every point, in the order of a file's life.
 pub const ALL: &[&str] = &[
@@ -23,6 +25,31 @@ pub const ALL: &[&str] = &[
     "store.written",
     "store.published",
     "ledger.saved",
+    "provider.ask",
+    "provider.answered",
+    "sync.looked",
+    "sync.remembered",
+    "sync.placed",
+    "sync.live",
+    "sync.delivered",
+    "sync.noted",
+    "sync.concluded",
+    "deploy.look",
+    "deploy.stage",
+    "deploy.test",
+    "deploy.tested",
+    "deploy.reload",
+    "deploy.reloaded",
+    "deploy.update",
+    "deploy.update.set",
+    "deploy.updated",
+    "deploy.verify",
+    "deploy.verified",
+    "outbox.saved",
+    "outbox.filed",
+    "outbox.send",
+    "outbox.sent",
+    "outbox.recorded",
 ];
 
 #[cfg(all(feature = "failpoints", not(debug_assertions)))]
@@ -37,6 +64,12 @@ pub(crate) const fn hit(_name: &'static str) -> std::io::Result<()> {
 
 #[cfg(feature = "failpoints")]
 pub(crate) use armed::hit;
+
+/// Passes by the point `name`: ends the process when a test armed it to. Any other failure armed there is of no consequence.
+#[inline(always)]
+pub(crate) fn reach(name: &'static str) {
+    let _ = hit(name);
+}
 
 #[cfg(feature = "failpoints")]
 mod armed {

@@ -39,6 +39,8 @@ pub struct Ledger {
     pub last_pass: Option<PassRecord>,
     /// When a whole pass in which nothing failed last ended.
     pub last_success: Option<Timestamp>,
+    /// Why this memory had to be rebuilt, until that is told.
+    pub rebuilt: Option<String>,
 }
 
 /// How the last whole pass went.
@@ -108,6 +110,10 @@ pub struct CertificateRecord {
     pub targets: BTreeMap<String, Delivery>,
     /// Hash of each output last written, by path.
     pub outputs: BTreeMap<String, String>,
+    /// The live leaf when a pass last came to its end: another one went live in a pass that died before it could tell.
+    pub concluded: Option<Fingerprint>,
+    /// What was put right on disk and is not told yet.
+    pub drift: Vec<String>,
 }
 
 /// A certificate that must not go live again by itself.

@@ -38,7 +38,7 @@ impl std::str::FromStr for Fingerprint {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const WRONG: &str = "a fingerprint is 64 hex digits";
-        if text.len() != 64 || !text.is_ascii() {
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(WRONG);
         }
         let mut bytes = [0; 32];
@@ -155,6 +155,8 @@ pub struct CertificateReport {
     pub previous_id: Option<String>,
     /// Whether this pass was the first to make something live.
     pub first: bool,
+    /// Whether it went live in an earlier pass, which died before it could tell.
+    pub made_up: bool,
     /// What is live.
     pub live: Option<Live>,
     /// The provider's flag for `id`.

@@ -375,6 +375,42 @@ async fn a_second_daemon_is_75_and_two_state_directories_live_side_by_side() {
     daemon.ends_well();
 }
 
+/// Servers are ordered after us by our drop-ins, so systemd has their reloads wait for our start; and we wait for the reload.
+#[tokio::test(flavor = "multi_thread")]
+async fn reloads_before_ready_do_not_wait_for_our_own_start() {
+    let world = World::start().await;
+    let (said, id) = (world.path("said"), 1);
+    add(&world, id, "www.example.com", 60);
+    let systemctl = world.script(
+        "systemctl",
+        &format!("case \"$*\" in show*) echo ActiveState=active;; *) echo \"$@\" >>{};; esac", said.display()),
+    );
+    let target =
+        format!("[deploy.web]\nkind = \"command\"\nreload = [\"{}\", \"reload\", \"web.service\"]\n", systemctl.display());
+    let rest = format!("{NEVER}{}{target}", entry("www", id, "deploy = [\"web\"]\n"));
+    let mut daemon = Daemon::start(&world, &rest);
+    daemon.settled();
+    assert_eq!(std::fs::read_to_string(&said).unwrap(), "--job-mode=ignore-dependencies reload web.service\n");
+    add(&world, id, "www.example.com", 80);
+    configure(&world, &format!("{NEVER}{}{target}", entry("www", id, "deploy = [\"web\"]\nnames = [\"www.example.com\"]\n")));
+    daemon.hang_up();
+    until("the second reload", || std::fs::read_to_string(&said).unwrap().lines().count() == 2);
+    assert!(std::fs::read_to_string(&said).unwrap().ends_with("\nreload web.service\n"));
+    daemon.ends_well();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_of_a_later_version_is_refused_at_the_start_with_78() {
+    let world = World::start().await;
+    std::fs::create_dir_all(world.state()).unwrap();
+    let ledger = r#"{"version":99,"written_by":"certsyncd 9.9.9","certificates":{}}"#;
+    std::fs::write(world.state().join("ledger.json"), ledger).unwrap();
+    let mut daemon = Daemon::start(&world, NEVER);
+    assert_eq!(daemon.child.wait().unwrap().code(), Some(78), "systemd does not try again: RestartPreventExitStatus=78");
+    assert!(daemon.said().contains("written by certsyncd 9.9.9") && daemon.said().contains("hint: "), "{}", daemon.said());
+    assert_eq!(std::fs::read_to_string(world.state().join("ledger.json")).unwrap(), ledger);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn passes_longer_than_the_schedule_neither_overlap_nor_pile_up() {
     let world = World::start().await;

@@ -323,3 +323,22 @@ fn the_line_of_check_stays_one_line() {
     assert_eq!((line.lines().count(), line.matches('|').count()), (1, 1), "{line}");
     assert!(line.len() < 500);
 }
+
+/// A date ahead is no cause to be critical; the provider's word is, and is what must be read.
+#[test]
+fn what_only_the_provider_says_is_told_as_its_word() {
+    let mut document = fine();
+    for (valid, words) in [
+        (Valid::Expired, "marked expired by its provider (its own date: in 61 days)"),
+        (Valid::Expiring, "marked as ending soon by its provider (its own date: in 61 days)"),
+    ] {
+        document.certificates[0].valid = Some(valid);
+        document.refresh(now());
+        let line = check(&document, now()).line;
+        assert!(line.contains(&format!("web {words}")), "{line}");
+    }
+    document.certificates[0].valid = Some(Valid::Expired);
+    document.refresh(now());
+    let text = table(&document, &look(120, false), now());
+    assert!(text.contains("✗ web: marked expired by its provider (its own date: in 61 days)\n"), "{text}");
+}

@@ -190,15 +190,45 @@ fn scripts_are_scripts() {
     }
 }
 
-/// Prometheus' own judgement where promtool is installed (`apt-get install prometheus`).
+/// Prometheus' own judgement; `scripts/test` fetches promtool without installing a Prometheus.
 #[test]
 fn prometheus_understands_the_rules() {
-    if Command::new("promtool").arg("--version").output().is_err() {
-        return;
-    }
     for arguments in [["check", "rules", "certsyncd.rules.yml"], ["test", "rules", "certsyncd.rules.test.yml"]] {
         let output = run("promtool", "prometheus", &arguments, &root().join("monitoring"));
         assert!(output.status.success(), "{}", words(&output));
+    }
+}
+
+/// Each query of the dashboard, as a rule that promtool reads.
+#[test]
+fn prometheus_understands_the_dashboard() {
+    let folder = tempfile::tempdir().unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(&text("monitoring/grafana-dashboard.json")).unwrap();
+    let mut queries = Vec::new();
+    collect_queries(&dashboard, &mut queries);
+    assert!(queries.len() > 5, "{queries:?}");
+    let check = |queries: &[String]| {
+        let rule = |query: &String| serde_json::json!({"record": "dashboard:query", "labels": {"n": query}, "expr": query});
+        let rules = serde_json::json!({"groups": [{"name": "dashboard", "rules": queries.iter().map(rule).collect::<Vec<_>>()}]});
+        std::fs::write(folder.path().join("dashboard.yml"), rules.to_string()).unwrap();
+        run("promtool", "prometheus", &["check", "rules", "dashboard.yml"], folder.path())
+    };
+    let output = check(&queries);
+    assert!(output.status.success(), "{}", words(&output));
+    assert!(!check(&["sum(certsyncd_build_info".to_owned()]).status.success(), "a query that is wrong would be seen");
+}
+
+/// Every `expr`, with Grafana's variables filled in.
+fn collect_queries(value: &serde_json::Value, into: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            if let Some(query) = fields.get("expr").and_then(serde_json::Value::as_str) {
+                into.push(query.replace("$__rate_interval", "5m").replace("$__interval", "5m").replace("$__range", "1h"));
+            }
+            fields.values().for_each(|field| collect_queries(field, into));
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| collect_queries(item, into)),
+        _ => {}
     }
 }
 

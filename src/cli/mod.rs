@@ -256,17 +256,19 @@ async fn one_shot(command: &Command, sync: &sync::Sync) -> u8 {
 
 /// The exit code of an error of the daemon, which is printed.
 fn failed(error: &daemon::Error) -> u8 {
-    print::error(error);
+    print::error_with(error, error.hint());
     match error {
         daemon::Error::AnotherDaemon(_) => BUSY,
         daemon::Error::Sync(error) => code_of(error),
+        // as with a bad configuration, trying again mends nothing: systemd knows this code
+        daemon::Error::Downgrade(_) => BAD_CONFIG,
         _ => FAILED,
     }
 }
 
 /// The exit code of an error that prevented a pass, which is printed.
 fn sync_failed(error: &sync::Error) -> u8 {
-    print::error(error);
+    print::error_with(error, error.hint());
     code_of(error)
 }
 

@@ -68,7 +68,8 @@ async fn used(sync: &Sync, name: &str) -> Option<String> {
 fn remove(sync: &Sync, names: &[String]) -> u8 {
     let mut code = OK;
     let mut ledger = match Ledger::load(sync.store().root()) {
-        Ok(loaded) => loaded.ledger,
+        // That it had to be rebuilt is for the next pass to tell.
+        Ok(loaded) => Ledger { rebuilt: loaded.rebuilt.or(loaded.ledger.rebuilt), ..loaded.ledger },
         Err(error) => {
             print::error(&error);
             return FAILED;

@@ -16,6 +16,7 @@ use super::Error;
 use super::command::Words;
 use super::runtime::{self, Listed, Side, Socket, capacity, has_empty_line, is_plain, listed, request_length, sha1, side};
 use crate::certificate::Shown;
+use crate::failpoint;
 use crate::report::Fingerprint;
 
 /// For taking back a transaction when the time of the step is already over.
@@ -98,7 +99,9 @@ async fn update_workers(socket: Socket<'_>, live: &Path, pem: &[u8], leaf: &Show
         places.push(place);
     }
     for place in places {
+        failpoint::reach("deploy.update");
         place.replace(pem, leaf).await?;
+        failpoint::reach("deploy.updated");
     }
     Ok(())
 }
@@ -199,6 +202,7 @@ impl Place<'_> {
         if !answer.starts_with("Transaction created for certificate ") {
             return Err(self.refused(&answer));
         }
+        failpoint::reach("deploy.update.set");
         let answer = self.ask("commit").await?;
         if answer.lines().any(|line| line.trim() == "Success!") { Ok(()) } else { Err(self.refused(&answer)) }
     }

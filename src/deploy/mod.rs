@@ -25,24 +25,30 @@ mod verify;
 use std::path::PathBuf;
 
 use crate::config::Target;
+use crate::failpoint;
 use crate::report::{Failure, Fingerprint};
 
 pub use haproxy::{Update, loaded, update};
 pub use stage::{Staged, self_check, stage};
-pub use systemd::{UnitState, polkit_rule, state};
+pub use systemd::{UnitState, ahead_of_jobs, polkit_rule, state};
 pub use verify::{Expected, FEW_PAIRS, LOOKS_AT_ONCE, RIGHT_IN_A_ROW, judge, look, look_for, wait_all, wait_served};
 
 /// Runs the target's configured test; without one there is nothing to run, and that is fine (decision 6).
 pub async fn test(target: &Target) -> Result<(), Failure> {
     let Some(argv) = &target.test else { return Ok(()) };
+    failpoint::reach("deploy.test");
     let ended = command::run(argv, target.timeout, &[], None).await;
+    failpoint::reach("deploy.tested");
     ended.map(drop).map_err(|source| Error::Test { target: target.name.clone(), source }.into())
 }
 
 /// Makes the target's server read its files again. That it says it did proves nothing: look at what is served afterwards.
 pub async fn reload(target: &Target) -> Result<(), Failure> {
     let mark = systemd::mark(target).await;
-    let Err(source) = command::run(&systemd::reload_argv(target), target.timeout, &[], None).await else { return Ok(()) };
+    failpoint::reach("deploy.reload");
+    let ended = command::run(&systemd::reload_argv(target), target.timeout, &[], None).await;
+    failpoint::reach("deploy.reloaded");
+    let Err(source) = ended else { return Ok(()) };
     let refused = systemd::hint(target, source.words().map(command::Words::as_str).unwrap_or_default());
     let journal = match mark {
         // where systemd refused, the server was not even asked

@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 use super::command::{self, Words};
 use super::handshake::{Recorder, config};
 use crate::config::{Target, TargetKind};
+use crate::failpoint;
 use crate::report::Failure;
 
 /// For `haproxy -c`; its time comes on top of no server's.
@@ -68,6 +69,7 @@ impl Error {
 /// Tries the pair in `combined` (leaf, chain and key of a generation that is written but not live) as far as `target` allows it.
 pub async fn stage(target: &Target, combined: &Path) -> Result<Staged, Failure> {
     let staged = try_pair(target, combined).await;
+    failpoint::reach("deploy.stage");
     staged.map_err(|source| super::Error::Stage { path: combined.to_owned(), source }.into())
 }
 

@@ -76,6 +76,15 @@ pub(super) fn reload_argv(target: &Target) -> Vec<String> {
 
 const NO_PASSWORD: &str = "--no-ask-password";
 
+/// For the time before READY: lets the target's reload go ahead of jobs. Units are ordered after ours (by the drop-ins that we ship), and
+/// systemd has *every* job of theirs wait for our start, a reload of a running server too, while our start waits for that reload
+/// (decision 1). A reload that is not systemd's, or whose words we do not know, stays as it is.
+pub fn ahead_of_jobs(target: &mut Target) {
+    if target.unit.is_some() && is_systemctl(&target.reload) {
+        target.reload.insert(1, "--job-mode=ignore-dependencies".to_owned());
+    }
+}
+
 /// A place in the journal.
 pub(super) struct Mark(String);
 

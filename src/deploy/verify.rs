@@ -15,6 +15,7 @@ use super::Error;
 use super::handshake::{self, shown};
 use crate::certificate::{KeyKind, Shown};
 use crate::config::VerifyAddress;
+use crate::failpoint;
 use crate::report::{Failure, Fingerprint, Served};
 
 /// Handshakes in flight at once.
@@ -55,6 +56,7 @@ pub struct Expected {
 ///
 /// `timeout` bounds each look; an address that does not answer in time is not asked for its other names.
 pub async fn look(addresses: &[VerifyAddress], names: &[String], timeout: Duration) -> Vec<Served> {
+    failpoint::reach("deploy.look");
     let pairs = addresses.iter().flat_map(|address| names.iter().map(move |name| (address, name)));
     let silent = Silent::default();
     let looks = pairs.map(|(address, name)| {
@@ -88,7 +90,10 @@ pub async fn wait_all(expected: &[Expected], timeout: Duration) -> Vec<Served> {
     let enough = if expected.len() > FEW_PAIRS { 1 } else { RIGHT_IN_A_ROW };
     let slots = tokio::sync::Semaphore::new(LOOKS_AT_ONCE);
     let waits = expected.iter().map(|one| wait(one, enough, deadline, &slots));
-    futures_util::future::join_all(waits).await
+    failpoint::reach("deploy.verify");
+    let served = futures_util::future::join_all(waits).await;
+    failpoint::reach("deploy.verified");
+    served
 }
 
 async fn wait(expected: &Expected, enough: u32, deadline: Instant, slots: &tokio::sync::Semaphore) -> Served {

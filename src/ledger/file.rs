@@ -98,6 +98,17 @@ impl Ledger {
         read(state_dir).map(|(loaded, _)| loaded)
     }
 
+    /// The ledger in `bytes`, or what is still readable of it; `path` is only for messages. Fails only on a newer format.
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<Loaded, Error> {
+        match parse(bytes) {
+            Parsed::Good(ledger) => Ok(Loaded { ledger, rebuilt: None }),
+            Parsed::Damaged(ledger, why) => {
+                Ok(Loaded { ledger, rebuilt: Some(format!("`{}` was damaged: {why}", path.display())) })
+            }
+            Parsed::Newer { found, by } => Err(Error::Newer { path: path.to_owned(), found, by }),
+        }
+    }
+
     /// Writes the ledger, durable when this returns. What is on disk already is not written again.
     pub fn save(&self, state_dir: &Path) -> Result<(), Error> {
         let path = state_dir.join(FILE);
@@ -133,14 +144,9 @@ fn read(state_dir: &Path) -> Result<(Loaded, bool), Error> {
         }
         Err(error) => return Err(error.into()),
     };
-    match parse(&bytes) {
-        Parsed::Good(ledger) => Ok((Loaded { ledger, rebuilt: None }, false)),
-        Parsed::Damaged(ledger, why) => {
-            let rebuilt = Some(format!("`{}` was damaged: {why}", path.display()));
-            Ok((Loaded { ledger, rebuilt }, true))
-        }
-        Parsed::Newer { found, by } => Err(Error::Newer { path, found, by }),
-    }
+    let loaded = Ledger::parse(&bytes, &path)?;
+    let is_damaged = loaded.rebuilt.is_some();
+    Ok((loaded, is_damaged))
 }
 
 /// No ledger beside generations is a loss; in a new state directory it is not.
@@ -186,6 +192,7 @@ fn records(mut whole: Map<String, Value>) -> Parsed {
         alerts: section(&mut whole, "alerts", &mut lost),
         last_pass: record(whole.remove("last_pass").unwrap_or_default(), "last_pass", &mut lost).flatten(),
         last_success: record(whole.remove("last_success").unwrap_or_default(), "last_success", &mut lost).flatten(),
+        rebuilt: record(whole.remove("rebuilt").unwrap_or_default(), "rebuilt", &mut lost).flatten(),
     };
     if lost.is_empty() { Parsed::Good(ledger) } else { Parsed::Damaged(ledger, lost.join("; ")) }
 }

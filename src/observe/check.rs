@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 
 use super::status::{Certificate, Document, State};
+use crate::report::Valid;
 
 /// What a plugin answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +72,7 @@ fn headline(document: &Document) -> String {
 fn describe(certificate: &Certificate) -> String {
     match (certificate.state, &certificate.last_error) {
         (State::Failed, Some(error)) => format!("{} failed ({})", certificate.name, printable(error)),
-        (State::Expiring | State::Expired, _) => format!("{} {}", certificate.name, in_days(certificate.days_left)),
+        (State::Expiring | State::Expired, _) => format!("{} {}", certificate.name, ending(certificate)),
         (state, _) => format!("{} {}", certificate.name, state.name()),
     }
 }
@@ -79,6 +80,17 @@ fn describe(certificate: &Certificate) -> String {
 /// `1 certificate`, `12 certificates`.
 pub(super) fn certificates(count: usize) -> String {
     if count == 1 { "1 certificate".to_owned() } else { format!("{count} certificates") }
+}
+
+/// `in 9 days`; where the provider's flag says what the date does not, that.
+pub(super) fn ending(certificate: &Certificate) -> String {
+    let date = in_days(certificate.days_left);
+    let left = certificate.days_left.unwrap_or_default();
+    match certificate.valid {
+        Some(Valid::Expired) if left >= 0 => format!("marked expired by its provider (its own date: {date})"),
+        Some(Valid::Expiring) if left > PROVIDER_WARNS => format!("marked as ending soon by its provider (its own date: {date})"),
+        _ => date,
+    }
 }
 
 /// `in 9 days`, `ended 2 days ago`.
@@ -116,6 +128,8 @@ fn printable(text: &str) -> String {
     text
 }
 
+/// Days before the end from which CDS sets `Valid` to 2.
+const PROVIDER_WARNS: i64 = 30;
 /// Certificates that are named before `and … more`.
 const NAMED: usize = 5;
 /// Characters of one error: the line has to fit a pager.

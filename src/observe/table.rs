@@ -8,7 +8,7 @@ use comfy_table::{ContentArrangement, Table};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::check::in_days;
+use super::check::ending;
 use super::status::{Certificate, Delivered, Document, State};
 
 /// How it is drawn.
@@ -136,7 +136,7 @@ fn remarks(certificate: &Certificate) -> Vec<String> {
         lines.push(format!("  hint: {}", clean(hint)));
     }
     if certificate.state == State::Expired {
-        lines.push(format!("{RED}✗{END} {name}: {}", in_days(certificate.days_left)));
+        lines.push(format!("{RED}✗{END} {name}: {}", ending(certificate)));
     }
     if let Some(held) = &certificate.held {
         lines.push(format!("{YELLOW}…{END} {name}: held: {}", clean(held)));

@@ -40,6 +40,10 @@ impl Error {
 
 /// Replaces the file by `text`, which [`super::metrics::prometheus_text`] made.
 pub fn write(path: &Path, text: &str) -> Result<(), Error> {
+    if let Some(folder) = path.parent() {
+        // what a process that died left there is only untidy
+        let _ = atomic::sweep(folder, atomic::TEMPORARY);
+    }
     atomic::write(path, text.as_bytes(), Access::mode(0o644))?;
     Ok(())
 }

@@ -22,6 +22,7 @@ use super::error::{Cause, Error, Reason, words};
 use super::exchange::{Answer, Call, Headers, Method, Request, place};
 use super::pace::Pace;
 use crate::clock::Clock;
+use crate::failpoint;
 
 /// Bounds of what a provider may cost us.
 #[derive(Clone, Debug)]
@@ -198,9 +199,11 @@ impl Http {
         let is_metadata = self.is_metadata(&request.url);
         let outgoing = outgoing(&request)?;
         let asked = self.clock.now();
+        failpoint::reach("provider.ask");
         let response = client.execute(outgoing).await.map_err(|error| lost(error, &host, None, started))?;
         let answered = self.clock.now();
         let answer = self.answer(response, limit, &host, started).await?;
+        failpoint::reach("provider.answered");
         if !is_metadata {
             self.note_date(&answer.headers, asked, answered);
         }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::config::{Certificate, Format, Settings, Target, TargetKind, VerifyAddress};
 use crate::deploy::{self, Expected, UnitState, Update};
+use crate::failpoint;
 use crate::ledger::{Delivery as Told, Ledger, Rejection};
 use crate::report::{Failure, Fingerprint, Live, Served, TargetAction, TargetReport};
 use crate::store::{Installed, Store};
@@ -332,6 +333,7 @@ impl<'a> Delivery<'a> {
             }
         }
         self.save();
+        failpoint::reach("sync.live");
     }
 
     /// Makes the new (or again the old) generation of one entry live, outputs included.
@@ -339,6 +341,7 @@ impl<'a> Delivery<'a> {
         let Some(change) = self.changes.get_mut(name) else { return false };
         let Some(installed) = (if new { Some(&change.new) } else { change.old.as_ref() }) else { return false };
         let placed = live::place(self.store, &change.entry, installed);
+        failpoint::reach("sync.placed");
         let record = self.ledger.certificates.entry(name.to_owned()).or_default();
         match placed {
             Placed::Live { outputs, failed } => {

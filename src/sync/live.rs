@@ -42,28 +42,47 @@ pub(super) fn place(store: &Store, entry: &Certificate, installed: &Installed) -
     Placed::Live { outputs, failed }
 }
 
-/// Puts the copies of what is live right, where someone changed or removed them; one sentence for each that was not right.
-pub(super) fn tend_outputs(
-    store: &Store,
-    entry: &Certificate,
-    bundle: &Bundle,
-    known: &BTreeMap<String, String>,
-) -> (Vec<String>, Option<Failure>) {
-    let mut drift = Vec::new();
-    let mut failed = None;
+/// The copies of what is live, as [`tend_outputs`] left them.
+#[derive(Default)]
+pub(super) struct Outputs {
+    /// One sentence for each that somebody had changed.
+    pub drift: Vec<String>,
+    /// Hash of what each holds now, by path; one that failed keeps what was known of it.
+    pub hashes: BTreeMap<String, String>,
+    pub failed: Option<Failure>,
+}
+
+/// Puts the copies of what is live right. One that still holds what was written last was changed by nobody: a pass died before its turn,
+/// or the inventory asks for another format.
+pub(super) fn tend_outputs(store: &Store, entry: &Certificate, bundle: &Bundle, known: &BTreeMap<String, String>) -> Outputs {
+    let mut outputs = Outputs::default();
     for output in &entry.outputs {
+        let path = output.path.display().to_string();
+        let is_as_left = known.get(&path).map(|known| Some(known) == hash_of(&output.path).as_ref());
         match write(store, output, bundle) {
-            Ok((_, OutputChange::PutRight)) => {
-                drift.push(format!("mode or owner of output `{}` was changed and is right again", output.path.display()))
+            Ok((hash, change)) => {
+                match change {
+                    OutputChange::PutRight => {
+                        outputs.drift.push(format!("mode or owner of output `{path}` was changed and is right again"));
+                    }
+                    OutputChange::Written { .. } if is_as_left == Some(false) => {
+                        outputs.drift.push(format!("output `{path}` was changed or removed and is right again"));
+                    }
+                    _ => {}
+                }
+                outputs.hashes.insert(path, hash);
             }
-            Ok((_, OutputChange::Written { .. })) if known.contains_key(&output.path.display().to_string()) => {
-                drift.push(format!("output `{}` was changed or removed and is right again", output.path.display()));
+            Err(failure) => {
+                outputs.hashes.extend(known.get(&path).map(|hash| (path, hash.clone())));
+                outputs.failed = Some(failure);
             }
-            Ok(_) => {}
-            Err(failure) => failed = Some(failure),
         }
     }
-    (drift, failed)
+    outputs
+}
+
+fn hash_of(path: &Path) -> Option<String> {
+    atomic::read(path, MAX_OUTPUT).ok().flatten().map(|bytes| hash(&bytes))
 }
 
 fn write(store: &Store, output: &Output, bundle: &Bundle) -> Result<(String, OutputChange), Failure> {

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::alert::rules;
 use crate::certificate::{self, Roots};
 use crate::config::{Certificate, Cloud, EventKind, Settings, Successor};
+use crate::failpoint;
 use crate::ledger::{CertificateRecord, Ledger, PassRecord};
 use crate::report::{Action, CertificateReport, Failure, Incident, Report};
 use crate::store::{Installed, Store};
@@ -45,9 +46,8 @@ impl Sync {
         let _lock = self.lock(scope.wait.unwrap_or(LOCK_WAIT), stop).await?;
         progress(Progress::Step);
         let started = self.clock.now();
-        let loaded = Ledger::load(self.store.root())?;
-        let mut ledger = loaded.ledger;
-        let mut incidents: Vec<Incident> = loaded.rebuilt.map(ledger_rebuilt).into_iter().collect();
+        let mut ledger = self.memory()?;
+        let mut incidents: Vec<Incident> = ledger_rebuilt(&ledger).into_iter().collect();
         for stray in self.store.sweep()? {
             tracing::info!("removed stray `{}`", stray.display());
         }
@@ -58,6 +58,7 @@ impl Sync {
         incidents.extend(self.skewed());
         incidents.extend(scope.incidents.iter().cloned());
         let found = self.watched(progress, self.look(&context, &ledger, stop, progress)).await;
+        failpoint::reach("sync.looked");
         let whole = scope.names.is_none() && found.len() == self.settings.certificates.len();
         let mut delivery = Delivery::new(&self.settings, &self.store, &self.clock, &mut ledger, stop, progress);
         delivery.force = scope.force;
@@ -67,8 +68,10 @@ impl Sync {
         for done in &found {
             done.remember(delivery.ledger, context.now);
         }
+        failpoint::reach("sync.remembered");
         progress(Progress::Step);
         let delivered = delivery.run().await;
+        failpoint::reach("sync.delivered");
         progress(Progress::Step);
         let certificates = found.into_iter().map(|done| done.report(&mut ledger, &delivered.changes)).collect();
         let (requests, calls) = self.calls();
@@ -83,10 +86,17 @@ impl Sync {
             calls,
         };
         if report.is_ok() {
-            delivered.changes.keys().for_each(|name| self.prune(name));
+            // Not only what changed now: a pass that died left its generations too.
+            report.certificates.iter().for_each(|certificate| self.prune(&certificate.name));
         }
         self.conclude(&mut ledger, &report)?;
         Ok(report)
+    }
+
+    /// The ledger; that it had to be rebuilt stays in it until that is told.
+    pub(super) fn memory(&self) -> Result<Ledger, Error> {
+        let loaded = Ledger::load(self.store.root())?;
+        Ok(Ledger { rebuilt: loaded.rebuilt.or(loaded.ledger.rebuilt), ..loaded.ledger })
     }
 
     /// Judges the report, puts what is to be told into the outbox, and saves the memory.
@@ -118,11 +128,15 @@ impl Sync {
         match self.outbox.note(&ledger.alerts, &facts) {
             Ok(noted) => {
                 ledger.alerts = noted.verdict.raised;
+                ledger.rebuilt = None;
+                report.certificates.iter().for_each(|certificate| concluded(ledger, certificate));
                 self.told.lock().unwrap_or_else(PoisonError::into_inner).extend(noted.outcomes);
             }
             Err(error) => tracing::error!("failed to keep alerts: {}", error.line()),
         }
+        failpoint::reach("sync.noted");
         ledger.save(self.store.root())?;
+        failpoint::reach("sync.concluded");
         Ok(())
     }
 
@@ -261,12 +275,23 @@ fn tells_all_names(settings: &Settings, provider: &str) -> bool {
     settings.providers.get(provider).is_some_and(|provider| matches!(provider.cloud, Cloud::Huawei(_)))
 }
 
-fn ledger_rebuilt(why: String) -> Incident {
-    Incident {
+pub(super) fn ledger_rebuilt(ledger: &Ledger) -> Option<Incident> {
+    let why = ledger.rebuilt.as_ref()?;
+    Some(Incident {
         event: EventKind::LedgerRebuilt,
         provider: None,
         certificates: Vec::new(),
         message: format!("the ledger was rebuilt from what is on disk: {why}"),
+    })
+}
+
+/// What the report says of an entry is on its way to people: it need not be made up for.
+fn concluded(ledger: &mut Ledger, certificate: &CertificateReport) {
+    let Some(record) = ledger.certificates.get_mut(&certificate.name) else { return };
+    record.drift.clear();
+    // A placeholder was never fetched; what takes its place is no renewal.
+    if record.fetched.is_some() {
+        record.concluded = certificate.live.as_ref().map(|live| live.fingerprint);
     }
 }
 
@@ -347,7 +372,8 @@ impl Context {
         let tended = tokio::task::spawn_blocking(move || tend(&store, &entry, &record, now)).await;
         match tended {
             Ok(tended) => {
-                (done.live, done.waiting, done.drift, done.problem) = (tended.live, tended.waiting, tended.drift, tended.problem)
+                (done.live, done.waiting, done.drift) = (tended.live, tended.waiting, tended.drift);
+                (done.outputs, done.problem) = (tended.outputs, tended.problem);
             }
             Err(panic) => done.problem = Some(panicked(&panic)),
         }
@@ -373,11 +399,14 @@ struct Tended {
     live: Option<Installed>,
     waiting: Option<Installed>,
     drift: Vec<String>,
+    /// Hash of each output by path; `None`: nothing is live.
+    outputs: Option<BTreeMap<String, String>>,
     problem: Option<Failure>,
 }
 
 fn tend(store: &Store, entry: &Certificate, record: &CertificateRecord, now: Timestamp) -> Tended {
-    let mut tended = Tended { live: None, waiting: waiting(store, entry, record), drift: Vec::new(), problem: None };
+    let mut tended =
+        Tended { live: None, waiting: waiting(store, entry, record), drift: Vec::new(), outputs: None, problem: None };
     match store.repair(&entry.name, &record.hashes, record.live.as_ref().map(|live| live.generation.as_str())) {
         Ok(repair) => {
             tended.drift = repair.drift;
@@ -393,9 +422,10 @@ fn tend(store: &Store, entry: &Certificate, record: &CertificateRecord, now: Tim
         }
     }
     if let Some(live) = &tended.live {
-        let (drift, failed) = live::tend_outputs(store, entry, &live.bundle, &record.outputs);
-        tended.drift.extend(drift);
-        tended.problem = tended.problem.or(failed);
+        let outputs = live::tend_outputs(store, entry, &live.bundle, &record.outputs);
+        tended.drift.extend(outputs.drift);
+        tended.outputs = Some(outputs.hashes);
+        tended.problem = tended.problem.or(outputs.failed);
     }
     tended
 }
@@ -455,6 +485,7 @@ pub(super) struct Done {
     pub staged: Option<Installed>,
     pub finding: Finding,
     pub drift: Vec<String>,
+    pub outputs: Option<BTreeMap<String, String>>,
     pub problem: Option<Failure>,
 }
 
@@ -468,6 +499,7 @@ impl Done {
             staged: None,
             finding: Finding::nothing(),
             drift: Vec::new(),
+            outputs: None,
             problem: None,
         }
     }
@@ -499,6 +531,14 @@ impl Done {
             record.live = Some(live::live_of(live));
             record.hashes = live.hashes.clone();
         }
+        if let Some(outputs) = &self.outputs {
+            record.outputs.clone_from(outputs);
+        }
+        for line in &self.drift {
+            if !record.drift.contains(line) {
+                record.drift.push(line.clone());
+            }
+        }
         record.valid = self.finding.valid.or(record.valid);
         record.successor = self.finding.successor.clone();
         remember_unfit(record, &self.finding.unfit);
@@ -521,6 +561,8 @@ impl Done {
         if record.wanted != gather::wanted_key(&self.entry) {
             record.wanted = gather::wanted_key(&self.entry);
             record.former_ids.clear();
+            // What was live under the other wish: its id is nobody's predecessor here, unless something else goes live now.
+            record.id = record.id.take().filter(|_| !matches!(finding.verdict, Verdict::Unchanged) || finding.id.is_none());
         }
         if finding.fetched {
             record.full_check = Some(now + SignedDuration::from_secs(FULL_CHECK.0 + i64::from(random(FULL_CHECK.1))));
@@ -539,7 +581,8 @@ impl Done {
             Verdict::Unchanged => {
                 record.fetched = self.live.as_ref().map(|live| live.bundle.fingerprint());
                 record.fetched_not_after = self.live.as_ref().map(|live| live.bundle.not_after());
-                record.id = finding.id.clone().or(record.id.take());
+                // Another id is live already where the pass that adopted it died.
+                finding.id.clone().and_then(|id| adopt(record, id));
             }
             Verdict::StillHeld | Verdict::Failed(_) => {}
         }
@@ -559,7 +602,8 @@ impl Done {
     fn report(self, ledger: &mut Ledger, changes: &BTreeMap<String, Change>) -> CertificateReport {
         let change = changes.get(&self.entry.name);
         let record = ledger.certificates.entry(self.entry.name.clone()).or_default();
-        let previous_id = change.filter(|change| change.stage == Stage::Live).and_then(|change| adopt(record, change));
+        let previous_id =
+            change.filter(|change| change.stage == Stage::Live).and_then(|change| adopt(record, change.id.clone()?));
         if let Some(error) = change.and_then(|change| change.error.clone()) {
             record.failures += 1;
             record.last_error = Some(error);
@@ -570,6 +614,8 @@ impl Done {
         let CertificateRecord { rejected, rejected_seen, .. } = record;
         rejected_seen.retain(|id, _| rejected.iter().any(|rejection| rejection.id.as_ref() == Some(id)));
         let (action, held) = self.action(record, change);
+        let made_up = action == Action::Unchanged && is_untold(record);
+        let action = if made_up { Action::Installed } else { action };
         CertificateReport {
             name: self.entry.name.clone(),
             provider: self.entry.provider.clone(),
@@ -577,6 +623,7 @@ impl Done {
             id: record.id.clone().or(self.finding.id.clone()),
             previous_id,
             first: change.is_some_and(|change| change.old.is_none()),
+            made_up,
             live: record.live.clone(),
             valid: record.valid,
             error: record.last_error.clone(),
@@ -584,7 +631,7 @@ impl Done {
             // One that is to be ignored is shown by `status`, and told to nobody.
             successor: self.finding.successor.filter(|_| self.entry.successor == Successor::Warn),
             near_misses: self.finding.near_misses,
-            drift: self.drift,
+            drift: record.drift.clone(),
             served: record.targets.values().flat_map(|told| told.served.iter().cloned()).collect(),
             notes: self.finding.notes,
         }
@@ -616,6 +663,11 @@ impl Done {
     }
 }
 
+/// Whether what is live was not live yet when a pass last came to its end.
+fn is_untold(record: &CertificateRecord) -> bool {
+    record.concluded.is_some() && record.concluded != record.live.as_ref().map(|live| live.fingerprint)
+}
+
 /// One memory for each candidate: how it was judged last.
 fn remember_unfit(record: &mut CertificateRecord, unfit: &[Unfit]) {
     let id = |key: &str| key.split('|').next().unwrap_or_default().to_owned();
@@ -631,8 +683,7 @@ fn remember_unfit(record: &mut CertificateRecord, unfit: &[Unfit]) {
 }
 
 /// Notes the id that is live now; the one before, when it was another.
-fn adopt(record: &mut CertificateRecord, change: &Change) -> Option<String> {
-    let new = change.id.clone()?;
+fn adopt(record: &mut CertificateRecord, new: String) -> Option<String> {
     let before = record.id.replace(new.clone()).filter(|before| *before != new)?;
     record.former_ids.push(before.clone());
     if record.former_ids.len() > MAX_FORMER_IDS {

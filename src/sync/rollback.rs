@@ -10,6 +10,7 @@ use crate::report::{Action, CertificateReport, Report};
 use crate::store::Installed;
 
 use super::deliver::{Change, Delivery, Stage};
+use super::pass::ledger_rebuilt;
 use super::{Error, LOCK_WAIT, Scope, Sync, live};
 
 impl Sync {
@@ -25,7 +26,7 @@ impl Sync {
             .ok_or_else(|| Error::UnknownName(name.to_owned()))?;
         let _lock = self.lock(LOCK_WAIT, stop).await?;
         let started = self.clock.now();
-        let mut ledger = Ledger::load(self.store.root())?.ledger;
+        let mut ledger = self.memory()?;
         let live = self.store.live(name).ok().flatten();
         let earlier = self.earlier(name, live.as_ref(), to)?;
         self.remember_rollback(&mut ledger, entry, live.as_ref(), &earlier);
@@ -44,7 +45,7 @@ impl Sync {
             whole: false,
             certificates,
             targets: delivered.targets,
-            incidents: Vec::new(),
+            incidents: ledger_rebuilt(&ledger).into_iter().collect(),
             requests: 0,
             calls: BTreeMap::new(),
         };
@@ -98,13 +99,14 @@ fn report(entry: &Certificate, change: &Change, ledger: &Ledger) -> CertificateR
         id: record.id,
         previous_id: None,
         first: false,
+        made_up: false,
         live: record.live,
         valid: record.valid,
         error: change.error.clone(),
         held: record.held,
         successor: record.successor,
         near_misses: Vec::new(),
-        drift: Vec::new(),
+        drift: record.drift,
         served: record.targets.values().flat_map(|told| told.served.iter().cloned()).collect(),
         notes: Vec::new(),
     }

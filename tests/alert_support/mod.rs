@@ -185,6 +185,7 @@ pub fn report(leaf: u8, ends: i64) -> Report {
         id: Some("cert-1".into()),
         previous_id: None,
         first: false,
+        made_up: false,
         live: Some(live),
         valid: None,
         error: None,

@@ -12,6 +12,7 @@ use super::{BACKOFF_FIRST, BACKOFF_MAX, Delivery, Entry, GIVE_UP_AFTER, LEAST_TR
 use crate::alert::{Error, send_at};
 use crate::clock::Clock;
 use crate::config::Channel;
+use crate::failpoint;
 
 /// How long a process waits for another one's round before it leaves the events to it.
 const ROUND_WAIT: Duration = Duration::from_secs(5);
@@ -94,7 +95,9 @@ impl Outbox {
             if shutdown.is_cancelled() {
                 break;
             }
+            failpoint::reach("outbox.send");
             let result = attempt(channel, entry, clock, shutdown).await;
+            failpoint::reach("outbox.sent");
             if matches!(result, Err(Error::Interrupted)) {
                 break;
             }
@@ -107,6 +110,7 @@ impl Outbox {
                 }
             };
             let outcome = self.record(channel, entry, &owed, result, clock.now()).await;
+            failpoint::reach("outbox.recorded");
             let (given_up, until) = (outcome.result == Delivery::GivenUp, outcome.next_try);
             outcomes.push(outcome);
             if stop {

@@ -58,8 +58,10 @@ pub(super) fn round(folder: &Path) -> Result<Option<File>, Error> {
     }
 }
 
-/// The memory, with what a crash left unfiled put into files first. To be called under the lock.
+/// The memory, with what a crash left unfiled put into files first, and half-written files removed. To be called under the lock.
 pub(super) fn memory(folder: &Path) -> Result<Memory, Error> {
+    // what cannot be swept away is no reason to keep silent
+    let _ = atomic::sweep(folder, atomic::TEMPORARY);
     let mut memory = peek(folder)?;
     // numbers go on after a lost memory, and after an older one that was put back
     let highest = numbers(folder)?.last().copied().unwrap_or_default();

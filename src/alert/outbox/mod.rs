@@ -28,6 +28,7 @@ use super::rules::{self, Facts, Verdict};
 use super::{Error, filter, journal};
 use crate::clock::Clock;
 use crate::config::{Channel, EventKind, Severity};
+use crate::failpoint;
 use crate::ledger::Raised;
 use crate::report::Event;
 
@@ -264,9 +265,11 @@ impl Outbox {
             }
         }
         files::save(&self.folder, memory)?;
+        failpoint::reach("outbox.saved");
         events.iter().for_each(journal::tell);
         files::remember(&self.folder, &outcomes)?;
         if files::finish(&self.folder, memory)? {
+            failpoint::reach("outbox.filed");
             outcomes.extend(self.make_room(now)?);
             self.wake.notify_one();
         }

@@ -136,6 +136,7 @@ fn certificate(name: &str, leaf: u8, now: Timestamp) -> CertificateReport {
         id: Some("scs1".into()),
         previous_id: None,
         first: false,
+        made_up: false,
         live: Some(Live {
             fingerprint: print(leaf),
             generation: "000001-010101010101".into(),

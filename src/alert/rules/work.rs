@@ -3,7 +3,7 @@
 use super::{Judge, digest};
 use crate::alert::message::{Over, Story};
 use crate::config::EventKind;
-use crate::ledger::{CertificateRecord, Rejection};
+use crate::ledger::{CertificateRecord, Raised, Rejection};
 use crate::report::{Action, CertificateReport, Event, TargetAction, TargetReport};
 
 /// What the ledger says of a certificate that a person rolled back: no failure of a deploy.
@@ -17,8 +17,9 @@ impl Judge<'_> {
         if certificate.action == Action::Installed && !certificate.first {
             let previous_id = certificate.previous_id.as_deref().filter(|old| Some(*old) != certificate.id.as_deref());
             let event = self.about(EventKind::Renewed, key, certificate, &Story::Renewed { until: live.not_after, previous_id });
-            // a certificate that goes live again is news again; the same pass judged twice is not
-            if self.verdict.raised.get(&event.key).is_none_or(|state| state.last != self.facts.now) {
+            // a certificate that goes live again is news again; the same pass judged twice is not, nor one that died after it had told
+            let is_told = |state: &Raised| certificate.made_up || state.last == self.facts.now;
+            if !self.verdict.raised.get(&event.key).is_some_and(is_told) {
                 self.tell(event);
             }
         }
