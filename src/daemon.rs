@@ -51,6 +51,17 @@ pub enum Error {
     Panic(#[source] tokio::task::JoinError),
 }
 
+impl Error {
+    /// What would mend it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::AnotherDaemon(error) => error.hint(),
+            Error::Sync(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(settings: Settings, clock: Clock, host: String) -> Result<(), Error> {
     let mut signals = Signals::listen().map_err(Error::Signals)?;

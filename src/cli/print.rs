@@ -31,7 +31,12 @@ pub(super) fn json(value: &impl serde::Serialize) {
 
 /// An error and its causes, one per line.
 pub(super) fn error(error: &(dyn Error + 'static)) {
-    line(lines("error", &Failure::new("", error)));
+    hinted(error, None);
+}
+
+/// An error, its causes and what would mend it.
+pub(super) fn hinted(error: &(dyn Error + 'static), hint: Option<String>) {
+    line(lines("error", &Failure::new("", error).hint(hint)));
 }
 
 /// A failure as people read it: causes one per line, the hint last.

@@ -136,6 +136,20 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// What would mend it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Store(error) | Error::Lock(error) => error.hint(),
+            Error::Outbox(error) => error.hint(),
+            Error::Ledger(error) => error.hint(),
+            Error::Provider { source, .. } => source.hint(),
+            Error::Roots(error) => error.hint(),
+            Error::Stopped | Error::UnknownName(_) | Error::NoEarlier(_) | Error::NoGeneration { .. } => None,
+        }
+    }
+}
+
 impl Sync {
     /// Builds clients, store and trust anchors; asks nobody.
     pub fn new(settings: Arc<Settings>, clock: Clock, host: String) -> Result<Sync, Error> {
