@@ -59,6 +59,7 @@ impl Error {
     /// What would mend it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Error::AnotherDaemon(error) => error.hint(),
             Error::Sync(error) => error.hint(),
             Error::Downgrade(error) => error.hint(),
             _ => None,

@@ -285,7 +285,8 @@ impl Inner {
 
     fn clock_hint(&self) -> Option<String> {
         let skew = self.http.skew().filter(|skew| skew.abs() > CLOCKS_APART)?;
-        let (minutes, way) = (skew.abs().as_mins().max(1), if skew.is_negative() { "ahead of" } else { "behind" });
+        // A `Date` has whole seconds: two minutes are not to read as one.
+        let (minutes, way) = ((skew.abs().as_secs() + 30) / 60, if skew.is_negative() { "ahead of" } else { "behind" });
         Some(format!("this host's clock is {minutes} min {way} the provider's, and signatures carry the time: synchronise it"))
     }
 

@@ -140,10 +140,12 @@ impl Error {
     /// What would mend it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::Store(error) => error.hint(),
+            Error::Store(error) | Error::Lock(error) => error.hint(),
+            Error::Outbox(error) => error.hint(),
             Error::Ledger(error) => error.hint(),
             Error::Provider { source, .. } => source.hint(),
-            _ => None,
+            Error::Roots(error) => error.hint(),
+            Error::Stopped | Error::UnknownName(_) | Error::NoEarlier(_) | Error::NoGeneration { .. } => None,
         }
     }
 }
