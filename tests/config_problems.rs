@@ -543,7 +543,7 @@ fn files() {
     let told = |path: &Path| said(&config::load(path).unwrap_err().problems).join("; ");
     assert_eq!(
         told(&path),
-        "failed to read the configuration: there is no such file | name another file by `--config FILE` or `CERTSYNCD_CONFIG`"
+        "failed to read the configuration: there is no such file | write it (`config.example.toml` has every key), or name another by `--config FILE` or `CERTSYNCD_CONFIG`"
     );
     assert_eq!(
         told(folder.path()),
@@ -562,7 +562,7 @@ fn files() {
 #[test]
 fn a_problem_of_a_file_without_text_is_shown_too() {
     let rendered = config::load(Path::new("/nonexistent/config.toml")).unwrap_err().render(false);
-    let expected = "error: failed to read the configuration: there is no such file\n--> /nonexistent/config.toml\n = hint: name another file by `--config FILE` or `CERTSYNCD_CONFIG`\n";
+    let expected = "error: failed to read the configuration: there is no such file\n--> /nonexistent/config.toml\n = hint: write it (`config.example.toml` has every key), or name another by `--config FILE` or `CERTSYNCD_CONFIG`\n";
     assert_eq!(rendered, expected);
 }
 

@@ -218,6 +218,15 @@ async fn a_file_that_haproxy_does_not_know_is_for_a_reload() {
     not_there(update(scene.state.combined("never-written")).await, "has not loaded");
 }
 
+/// As on a host whose first certificate is about to be installed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_haproxy_without_any_certificate_has_not_loaded_ours() {
+    let scene = Scene::new();
+    let haproxy = Haproxy::start("", scene.port);
+    not_there(scene.update(&haproxy.admin(), &scene.old).await, "has not loaded");
+    assert_eq!(deploy::loaded(&haproxy.admin(), LIMIT).await, Some(Vec::new()));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn haproxys_own_spelling_of_the_path_counts() {
     let scene = Scene::new();

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use certsyncd::config::{EventKind, Severity};
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -197,6 +199,15 @@ fn prometheus_understands_the_rules() {
         let output = run("promtool", "prometheus", &arguments, &root().join("monitoring"));
         assert!(output.status.success(), "{}", words(&output));
     }
+}
+
+/// A screen shows what is an alert, and when it is over; other lines of the log it does not.
+#[test]
+fn the_desktop_shows_every_alert() {
+    let script = text("systemd/desktop/desktop-alerts");
+    let asked: BTreeSet<&str> = script.split_whitespace().filter_map(|word| word.strip_prefix("EVENT=")).collect();
+    let told = EventKind::ALL.into_iter().filter(|kind| kind.severity() > Severity::Info || *kind == EventKind::Resolved);
+    assert_eq!(asked, told.map(EventKind::name).collect());
 }
 
 /// Each query of the dashboard, as a rule that promtool reads.

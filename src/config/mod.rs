@@ -89,7 +89,9 @@ fn read(path: &Path) -> Result<(String, u32), Refused> {
 fn unreadable(path: &Path, error: &std::io::Error) -> Refused {
     use std::io::ErrorKind::{NotFound, PermissionDenied};
     let hint = match error.kind() {
-        NotFound => Some("name another file by `--config FILE` or `CERTSYNCD_CONFIG`".to_owned()),
+        NotFound => Some(
+            "write it (`config.example.toml` has every key), or name another by `--config FILE` or `CERTSYNCD_CONFIG`".to_owned(),
+        ),
         PermissionDenied => Some("run as root or as the service's user: `sudo certsyncd …`".to_owned()),
         _ => None,
     };

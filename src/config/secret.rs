@@ -76,7 +76,7 @@ pub enum Error {
     Env(String),
     /// Neither the unit's folder nor `$CREDENTIALS_DIRECTORY` has it.
     #[error(
-        "systemd credential `{0}` is not there: it is only handed to the service (`LoadCredential=`); run as the unit, or use `file`"
+        "systemd credential `{0}` is not there: only the running service has it (`LoadCredential=`); start that first, or use `file`"
     )]
     Credential(String),
     /// Nothing in it.

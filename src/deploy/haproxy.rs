@@ -187,7 +187,7 @@ impl Place<'_> {
     /// Success is nothing but the exact words: `set` takes a pair that does not fit, and only `commit` finds out.
     async fn set_and_commit(&self, pem: &[u8]) -> Result<(), Stop> {
         let answer = match self.set(pem).await {
-            Ok(answer) if !answer.is_empty() => answer,
+            Ok(answer) if !answer.trim().is_empty() => answer,
             Ok(_) | Err(runtime::Error::TimedOut(..)) => {
                 let bytes = pem.len();
                 return Err(Stop::NotThere(format!(

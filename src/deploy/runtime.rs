@@ -52,7 +52,8 @@ impl Socket<'_> {
         if ["Permission denied", "Can't allocate memory!"].contains(&answer.trim()) {
             return Err(Error::Level(self.name()));
         }
-        if answer.is_empty() || answer.ends_with("\n\n") { Ok(answer) } else { Err(Error::CutOff(self.name())) }
+        // a list of nothing has only the empty line at its end
+        if answer.is_empty() || answer == "\n" || answer.ends_with("\n\n") { Ok(answer) } else { Err(Error::CutOff(self.name())) }
     }
 
     async fn talk(&self, command: &str, payload: Option<&[u8]>) -> Result<String, Error> {
@@ -147,7 +148,7 @@ pub(super) fn listed(answer: &str) -> Option<Listed> {
             None => listed.names.push(line.to_owned()),
         }
     }
-    known.then_some(listed)
+    (known || answer == "\n").then_some(listed)
 }
 
 /// Reads the leaf's SHA-1 fingerprint, in lower-case hex, from the answer to `show ssl cert NAME`.
@@ -228,6 +229,7 @@ mod tests {
         let names = vec!["/a/b.pem".to_owned(), "/c d.pem".to_owned()];
         assert_eq!(listed(answer), Some(Listed { names, pending: Some("/a/b.pem".to_owned()) }));
         assert_eq!(listed("# filename\n\n"), Some(Listed::default()));
+        assert_eq!((listed("\n"), listed("")), (Some(Listed::default()), None));
         assert_eq!(listed("nonsense\n\n"), None);
     }
 

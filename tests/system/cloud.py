@@ -50,7 +50,8 @@ class BlackHole:
     """Takes connections where the clouds were, and never says a word."""
 
     def __init__(self, ports):
-        self.held, self.sockets = [], [self._listen(port) for port in ports]
+        self.held = []
+        self.sockets = [self._listen(port) for port in ports]
 
     def _listen(self, port):
         listener = socket.create_server(("127.0.0.1", port))
