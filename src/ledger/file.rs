@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{Ledger, VERSION};
+use super::{Ledger, VERSION, layout};
 use crate::atomic::{self, Access};
 
 /// Bytes that a ledger may have. Ten thousand certificates with eight targets each need about a third.
@@ -102,7 +102,7 @@ impl Ledger {
     pub fn save(&self, state_dir: &Path) -> Result<(), Error> {
         let path = state_dir.join(FILE);
         let file = File { version: VERSION, written_by: WRITTEN_BY, ledger: self };
-        let mut bytes = serde_json::to_vec_pretty(&file).map_err(Error::Encode)?;
+        let mut bytes = layout::encode(&file).map_err(Error::Encode)?;
         bytes.push(b'\n');
         atomic::write(&path, &bytes, Access::mode(MODE))?;
         let saved = |source| atomic::Error::Io { operation: "go on with", path, source };
@@ -158,6 +158,14 @@ enum Parsed {
 }
 
 fn parse(bytes: &[u8]) -> Parsed {
+    // In one go when all is well; what is not is looked at piece by piece.
+    match serde_json::from_slice::<Ledger>(bytes) {
+        Ok(ledger) if ledger.version == VERSION => Parsed::Good(ledger),
+        _ => parse_in_pieces(bytes),
+    }
+}
+
+fn parse_in_pieces(bytes: &[u8]) -> Parsed {
     let whole = match serde_json::from_slice::<Value>(bytes) {
         Ok(Value::Object(whole)) => whole,
         Ok(_) => return Parsed::Damaged(Ledger::fresh(), "it is no JSON object".to_owned()),

@@ -19,6 +19,7 @@ pub mod lock;
 mod output;
 mod owner;
 mod repair;
+mod seal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -32,6 +33,7 @@ pub use error::Error;
 pub use output::OutputChange;
 pub use owner::{Became, become_owner};
 pub use repair::Repair;
+pub use seal::{SETTLED, Seal, Watch};
 
 /// The five files of a generation, with their modes, in the contract's order.
 pub const FILES: [(&str, u32); 5] =

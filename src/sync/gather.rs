@@ -282,34 +282,28 @@ fn missing<'n>(bundle: &Bundle, names: impl Iterator<Item = &'n str>) -> Vec<Str
 
 /// Looks for a renewal (or, for a domain, the first choice); `Some` when one is to be installed.
 async fn look_for_successor(case: &Case<'_>, id: Option<&str>, row: Option<&Listed>, finding: &mut Finding) -> Option<Finding> {
-    if id.is_some() && case.entry.successor == Successor::Ignore {
+    if id.is_some() && (case.entry.successor == Successor::Ignore || case.live.is_none()) {
+        // While nothing is live the configured one comes first.
         return None;
     }
-    let rows = case.account.rows();
     let current = row.map(|row| case.account.as_row(row));
     let names = names_to_cover(case);
+    let rows = case.account.rows(&names);
     let wish = Wish { current: current.as_ref(), current_id: id, names: &names };
     let candidates: Vec<&Listed> = successor::candidates(&rows, &wish)
         .into_iter()
-        .filter_map(|row| listed(case.account, &row.id))
+        .filter_map(|row| case.account.listed(&row.id))
         .filter(|row| is_open(case, row))
         .collect();
-    if id.is_some() && (case.live.is_none() || case.entry.successor == Successor::Warn) {
-        // Nothing live yet: the configured one comes first. A pinned one: only say that there is another.
-        note_newer(case, &candidates, row, finding);
+    if id.is_some() && case.entry.successor == Successor::Warn {
+        // A pinned one: only say that there is another.
+        note_newer(&candidates, row, finding);
         return None;
     }
     for (key, why) in &case.record.unfit {
-        finding.near_misses.extend(near_miss(&rows, key, why));
+        finding.near_misses.extend(near_miss(case.account, key, why));
     }
     choose(case, &candidates, &names, finding).await
-}
-
-fn listed<'a>(account: &'a Account, id: &str) -> Option<&'a Listed> {
-    match &account.holdings {
-        Holdings::Listed { rows, .. } => rows.get(id),
-        _ => None,
-    }
 }
 
 /// Whether a candidate was neither found unfit as it is listed now, nor rejected by a server for the time being.
@@ -329,16 +323,16 @@ fn names_to_cover(case: &Case<'_>) -> Vec<String> {
     names
 }
 
-fn note_newer(case: &Case<'_>, candidates: &[&Listed], row: Option<&Listed>, finding: &mut Finding) {
+fn note_newer(candidates: &[&Listed], row: Option<&Listed>, finding: &mut Finding) {
     let later = candidates.iter().find(|candidate| row.is_none_or(|row| candidate.not_after > row.not_after));
-    if let Some(newest) = later.filter(|_| case.live.is_some()) {
+    if let Some(newest) = later {
         finding.successor = Some(SuccessorNote { id: newest.id.clone(), not_after: newest.not_after.clone() });
     }
 }
 
-fn near_miss(rows: &[successor::Row], key: &str, why: &str) -> Option<String> {
+fn near_miss(account: &Account, key: &str, why: &str) -> Option<String> {
     let id = key.split('|').next()?;
-    rows.iter().any(|row| row.id == id).then(|| format!("`{id}` {why}"))
+    account.listed(id).map(|_| format!("`{id}` {why}"))
 }
 
 async fn choose(case: &Case<'_>, candidates: &[&Listed], names: &[String], finding: &mut Finding) -> Option<Finding> {
