@@ -2,7 +2,7 @@
 //!
 //! Both clouds are played on this machine, a small TLS server stands for nginx, and every command below is the real one. Everything happens in
 //! a temporary folder that is gone afterwards.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::indexing_slicing)]
 
 use std::fs;
 use std::io::Write;

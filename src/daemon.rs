@@ -249,8 +249,10 @@ impl Daemon {
     /// SIGHUP: the configuration and every secret, again. What is not valid is refused, and the old one goes on.
     async fn reread(&mut self) {
         systemd::reloading();
+        self.sync.forget();
         match self.renewed() {
             Ok(sync) => {
+                sync.forget();
                 self.standing.clear();
                 self.take(Arc::new(sync)).await;
                 tracing::info!("read the configuration again");
@@ -334,7 +336,8 @@ async fn ended(pass: &mut Option<Pass>) -> Result<Result<Report, sync::Error>, t
 /// The status document as of now.
 pub fn document(settings: &Settings, store: &Store, ledger: &Ledger, clock: &Clock) -> Document {
     let now = clock.now();
-    let on_disk: BTreeSet<String> = store.names().unwrap_or_default().into_iter().collect();
+    let is_live = |name: &String| store.live_generation(name).ok().flatten().is_some();
+    let on_disk: BTreeSet<String> = store.names().unwrap_or_default().into_iter().filter(is_live).collect();
     let daemon = &settings.daemon;
     let pace = Pace {
         next_pass: schedule::next(&daemon.schedule, &daemon.timezone, now),

@@ -184,6 +184,47 @@ fn the_effective_configuration_reads_back_as_the_same() {
     }
 }
 
+/// The example is full of defaults, which a forgotten line of the rendering would bring back by itself.
+#[test]
+fn values_that_are_no_defaults_read_back_too() {
+    let mut text = uncommented().replace("\"certsyncd\"", "{ env = \"ME\" }");
+    for (old, new) in [
+        ("state_dir = \"/var/lib/certsyncd\"", "state_dir = \"/srv/tls\""),
+        ("schedule = \"0 */10 * * * *\"", "schedule = \"0 0 3 * * *\""),
+        ("timezone = \"local\"", "timezone = \"UTC\""),
+        ("splay = \"60s\"", "splay = \"5s\""),
+        ("concurrency = 8", "concurrency = 3"),
+        ("rate_limit = 10", "rate_limit = 0.5"),
+        ("api = \"export\"", "api = \"download\""),
+        ("successor = \"adopt\"", "successor = \"warn\""),
+        ("trust = \"public\"", "trust = \"any\""),
+        ("placeholder = false", "placeholder = true"),
+        ("timeout = \"15s\"", "timeout = \"1m1ms\""),
+        ("min_gap = \"10s\"", "min_gap = \"11s\""),
+        ("reload = [\"systemctl\", \"--no-ask-password\"", "reload = [\"systemctl\", \"-q\""),
+        ("thresholds = [30, 14, 7, 3, 1]", "thresholds = [20, 2]"),
+        ("remind = \"24h\"", "remind = \"5h\""),
+        ("after_failures = 2", "after_failures = 4"),
+        ("name = \"webhook-1\"", "name = \"hook\""),
+        ("events = []", "events = [\"expired\"]"),
+        ("certificates = []", "certificates = [\"a*\"]"),
+        ("language = \"en\"", "language = \"zh\""),
+        ("format = \"json\"", "format = \"slack\""),
+        ("headers = {}", "headers = { \"X-Key\" = { env = \"K\" } }"),
+        ("encryption = \"starttls\"", "encryption = \"tls\""),
+        ("port = 587", "port = 2465"),
+    ] {
+        let before = comparable(parsed(&text));
+        assert!(text.contains(old), "{old}");
+        text = text.replacen(old, new, 1);
+        let settings = parsed(&text);
+        let rendered = settings.render();
+        let after = comparable(settings);
+        assert!(after != before, "{new} changes nothing");
+        assert!(after == comparable(parsed(&rendered)), "{new} is lost in\n{rendered}");
+    }
+}
+
 #[test]
 fn a_plain_secret_is_masked_and_others_stay_as_they_are() {
     let text = EXAMPLE

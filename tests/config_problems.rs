@@ -38,7 +38,7 @@ error: unknown key `shedule` in [daemon]
 error: `daemon.splay` is the number 60, expected a duration such as `90s`, `10m`, `24h`, `7d`
  --> config.toml:5:9
   |
-5 | splay = 60 # seconds
+5 | splay = 60
   |         ^^
   |
   = hint: put it in quotes: `\"60s\"`
@@ -595,6 +595,10 @@ fn no_message_and_no_snippet_shows_a_secret() {
         "version = 1\nproviders.z = { kind = \"cds\", region = \"eu\", auth = \"hunter2\" }",
         "version = 1\nproviders.z = { kind = \"cds\", region = \"eu\", endpoint = \"https://u:hunter2@a/?\" }",
         "version = 1\nauht.secret_key = \"hunter2\"",
+        "version.x = { token = \"hunter2\" }",
+        "version = 1\nproviders.x.authr = \"hunter2\"",
+        "version = 1\nalerts.heartbeat_url = \"\" # hunter2",
+        "version = 1\n[daemon]\nsplay = 1 # token = \"hunter2\"\n# hunter2",
         "version = 1\nalerts.channel = [{ kind = \"web\", headers = { A = \"hunter2\" }, url = \"hunter2\", secret = 7 }]",
         "version = 1\nalerts.channel = [{ kind = \"webhook\", headers = [\"hunter2\"], url = \"http://a.example/hunter2\" }]",
         "version = 1\nalerts = { heartbeat_url = \"ftp://hunter2\" }",

@@ -2,7 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::os::unix::net::UnixDatagram;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use certsyncd::observe::systemd::{self, Watchdog};
@@ -21,12 +21,21 @@ fn datagrams(act: &str, watchdog: Option<Duration>) -> Vec<String> {
     if let Some(interval) = watchdog {
         child.env("WATCHDOG_USEC", interval.as_micros().to_string());
     }
-    let output = child.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    socket.set_nonblocking(true).unwrap();
+    let mut child = child.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap();
+    // read while it runs: a full socket would hold up a child that sends too much
+    socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     let mut buffer = [0; 4096];
-    std::iter::from_fn(|| socket.recv(&mut buffer).ok().map(|length| String::from_utf8_lossy(&buffer[..length]).into_owned()))
-        .collect()
+    let mut sent = Vec::new();
+    loop {
+        let ended = child.try_wait().unwrap();
+        while let Ok(length) = socket.recv(&mut buffer) {
+            sent.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+        }
+        if let Some(status) = ended {
+            assert!(status.success(), "{act}: {status}");
+            return sent;
+        }
+    }
 }
 
 #[test]

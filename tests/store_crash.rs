@@ -40,13 +40,20 @@ fn pass(state: &std::path::Path, bundle: &certsyncd::certificate::Bundle) {
     let generation = record.live.as_ref().map(|live| live.generation.clone());
     let repair = store.repair(NAME, &record.hashes, generation.as_deref()).unwrap();
     assert!(repair.damaged.is_none() && repair.drift.is_empty(), "a crash looks like drift: {repair:?}");
-    if repair.installed.is_none_or(|installed| installed.bundle.fingerprint() != bundle.fingerprint()) {
-        let installed = store.write(NAME, bundle).unwrap();
-        store.publish(NAME, &installed.generation).unwrap();
-        record.hashes = installed.hashes;
+    let live = match repair.installed.filter(|installed| installed.bundle.fingerprint() == bundle.fingerprint()) {
+        Some(installed) => installed,
+        None => {
+            let installed = store.write(NAME, bundle).unwrap();
+            store.publish(NAME, &installed.generation).unwrap();
+            installed
+        }
+    };
+    // Also when it was live already: the pass before may have died between publishing and remembering.
+    if generation.as_deref() != Some(live.generation.as_str()) {
+        record.hashes = live.hashes;
         record.live = Some(certsyncd::report::Live {
             fingerprint: bundle.fingerprint(),
-            generation: installed.generation,
+            generation: live.generation,
             names: bundle.names().to_vec(),
             not_before: bundle.not_before(),
             not_after: bundle.not_after(),

@@ -101,7 +101,8 @@ fn nothing_is_pruned_while_the_link_is_not_ours() {
 
 #[test]
 fn what_is_not_whole_is_not_published_and_not_live() {
-    let faults: [(&str, fn(&Path)); 7] = [
+    type Fault = fn(&Path);
+    let faults: [(&str, Fault); 7] = [
         ("`chain.pem` is missing", |path| std::fs::remove_file(path.join("chain.pem")).unwrap()),
         ("combined.pem", |path| std::fs::write(path.join("combined.pem"), b"").unwrap()),
         ("is larger than", |path| std::fs::write(path.join("cert.pem"), vec![b'\n'; MAX_FILE as usize + 1]).unwrap()),

@@ -76,7 +76,8 @@ fn nothing_on_disk_is_nothing_to_repair() {
 
 #[test]
 fn a_broken_link_is_put_back() {
-    let breaks: [(&str, fn(&Host)); 5] = [
+    type Break = fn(&Host);
+    let breaks: [(&str, Break); 5] = [
         ("was missing", |host| std::fs::remove_file(&host.link).unwrap()),
         ("points to `/etc`", |host| {
             std::fs::remove_file(&host.link).unwrap();

@@ -8,15 +8,16 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use fakecloud::Fakecloud;
 use fakecloud::pki::{Key, Leaf, Pki};
+use fakecloud::{Fakecloud, Options};
 use serde_json::{Value, json};
 
 const ID: &str = "scs1554192131150";
 
 #[test]
 fn the_vendors_sdk_is_accepted_and_what_is_spoilt_is_not() {
-    let (cloud, pki) = (Fakecloud::start_blocking(), Pki::new());
+    let strict = Options { allow_replay: false, ..Options::default() };
+    let (cloud, pki) = (Fakecloud::try_start(strict).unwrap(), Pki::new());
     let issued = pki.issue(Leaf::new(["www.example.com", "example.com"]).key(Key::Rsa2048));
     cloud.huawei.add(ID, issued.clone());
     let huawei = &cloud.huawei;

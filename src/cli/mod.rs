@@ -12,10 +12,10 @@ mod print;
 mod prune;
 mod status;
 
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
@@ -75,6 +75,9 @@ pub enum Command {
         /// Fetch and deploy although nothing changed; with NAME also what was rejected or ends earlier
         #[arg(long)]
         force: bool,
+        /// How long to wait for another pass that holds the state directory
+        #[arg(long, value_name = "DURATION", default_value = "120s", value_parser = config::duration)]
+        wait: Duration,
         /// Print the result as JSON
         #[arg(long)]
         json: bool,
@@ -181,7 +184,7 @@ pub enum AlertCommand {
 pub fn run(cli: Cli) -> ExitCode {
     let code = match &cli.command {
         Command::Completions { shell } => completions(*shell),
-        Command::Man { page } => manual::write(*page, io::stdout()).map_or(FAILED, |()| OK),
+        Command::Man { page } => manual(*page),
         Command::Status(arguments) => status::run(&cli.config, arguments),
         Command::Check { online, quiet } => check::run(&cli.config, *online, *quiet),
         _ => with_settings(&cli),
@@ -239,7 +242,7 @@ async fn asynchronous(cli: &Cli, settings: Settings) -> u8 {
 
 async fn one_shot(command: &Command, sync: &sync::Sync) -> u8 {
     match command {
-        Command::Sync { names, force, json } => pass::sync(sync, names, *force, *json).await,
+        Command::Sync { names, force, wait, json } => pass::sync(sync, names, *force, *wait, *json).await,
         Command::Plan { names, json } => pass::plan(sync, names, *json).await,
         Command::Rollback { name, to, json } => pass::rollback(sync, name, to.as_deref(), *json).await,
         Command::List { provider, json } => inventory::list(sync, provider.as_deref(), *json).await,
@@ -276,7 +279,19 @@ fn code_of(error: &sync::Error) -> u8 {
 }
 
 fn completions(shell: clap_complete::Shell) -> u8 {
-    clap_complete::generate(shell, &mut Cli::command(), "certsyncd", &mut io::stdout());
+    // By way of memory: the generator panics where the reader has gone (`| head`).
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "certsyncd", &mut script);
+    print::out(String::from_utf8_lossy(&script));
+    OK
+}
+
+fn manual(page: manual::Page) -> u8 {
+    let mut text = Vec::new();
+    if manual::write(page, &mut text).is_err() {
+        return FAILED;
+    }
+    print::out(String::from_utf8_lossy(&text));
     OK
 }
 

@@ -19,8 +19,8 @@ use super::{FAILED, OK, print, sync_failed};
 /// How long `sync` goes on sending alerts before it leaves the rest to the daemon or the next run.
 const ALERT_TIME: Duration = Duration::from_secs(30);
 
-pub(super) async fn sync(sync: &Sync, names: &[String], force: bool, json: bool) -> u8 {
-    let scope = Scope { names: named(names), force, by_hand: true, ..Scope::default() };
+pub(super) async fn sync(sync: &Sync, names: &[String], force: bool, wait: Duration, json: bool) -> u8 {
+    let scope = Scope { names: named(names), force, by_hand: true, wait: Some(wait), ..Scope::default() };
     let stop = stop_on_signal();
     let done = sync.pass(&scope, &stop, &progress).await;
     clear_progress();

@@ -11,6 +11,7 @@ use crate::ledger::Ledger;
 use crate::observe::check;
 use crate::observe::status::{self, Document, Pace};
 use crate::observe::table::{self, Look};
+use crate::report::Failure;
 use crate::store::Store;
 
 use super::{BAD_CONFIG, FAILED, OK, StatusArguments, print};
@@ -63,12 +64,18 @@ fn document(config: &Path, clock: &Clock) -> Result<Document, (u8, String)> {
 
 fn fresh(settings: &Settings, clock: &Clock) -> Result<Document, String> {
     let state_dir = &settings.daemon.state_dir;
-    if !state_dir.exists() {
+    // Only a folder that is known not to be there is an empty one; one that may not be looked at is an error.
+    if matches!(state_dir.try_exists(), Ok(false)) {
         return Ok(status::document(Some(settings), &Ledger::fresh(), &BTreeSet::new(), Pace::default(), clock.now()));
     }
-    let ledger = Ledger::peek(state_dir).map_err(|error| format!("error: {error}"))?.ledger;
+    let ledger = Ledger::peek(state_dir).map_err(|error| in_words(&error))?.ledger;
     let store = Store::existing(state_dir);
     Ok(daemon::document(settings, &store, &ledger, clock))
+}
+
+/// An error with its causes.
+fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
+    print::failure(&Failure::new("status", error))
 }
 
 fn left_behind(state_dir: &Path, clock: &Clock, otherwise: (u8, String)) -> Result<Document, (u8, String)> {

@@ -11,31 +11,35 @@ use toml::de::DeValue;
 
 use super::certificates::{self, Context};
 use super::keys;
-use super::problem::{Problem, Refused, blot};
+use super::problem::{Problem, Refused, presentable, shown_lines};
 use super::reader::{Reader, Sink};
 use super::settings::{Certificate, Cron, Daemon, Metrics, Provider, Settings, Target, Zone};
 use super::values::{PATH, file_path, path};
 use super::{MAX_FILE, alerts, net, providers, refused, syntax, targets, time};
 
-/// The settings, and the text with every secret blotted out, for showing warnings in place.
+/// The settings, and what may be shown of the text, for warnings in their places.
 pub(super) fn settings(text: &str, path: &Path, mode: Option<u32>) -> Result<(Settings, String), Refused> {
     if text.len() > MAX_FILE {
         return Err(refused(path, format!("the configuration is larger than {} KiB", MAX_FILE / 1024), None));
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let table = syntax::parse(text).map_err(|problems| {
-        let text = blot(text, &syntax::suspects(text, &problems));
-        Refused { path: path.to_owned(), problems: in_order(problems), text }
+        let problems = in_order(problems);
+        let lines = shown_lines(text, &problems);
+        Refused { path: path.to_owned(), text: presentable(text, &lines, &syntax::suspects(&lines)), problems }
     })?;
     let sink = Sink::default();
     let settings = document(&Reader::root(table.get_ref(), &sink), path);
     warn_of_plain_secrets(&sink, mode);
-    let shown = blot(text, &sink.blots.take());
+    let hidden = sink.blots.take();
+    let (problems, warnings) = (in_order(sink.problems.take()), in_order(sink.warnings.take()));
+    let shown = |findings: &[Problem]| presentable(text, &shown_lines(text, findings), &hidden);
     match settings {
-        Some(settings) if sink.problems.borrow().is_empty() => {
-            Ok((Settings { warnings: in_order(sink.warnings.take()), ..settings }, shown))
+        Some(settings) if problems.is_empty() => {
+            let text = shown(&warnings);
+            Ok((Settings { warnings, ..settings }, text))
         }
-        _ => Err(Refused { path: path.to_owned(), problems: in_order(sink.problems.take()), text: shown }),
+        _ => Err(Refused { path: path.to_owned(), text: shown(&problems), problems }),
     }
 }
 

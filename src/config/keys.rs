@@ -47,10 +47,11 @@ pub(super) fn is_known(word: &str) -> bool {
     keys().any(|key| key.name == word || key.only.contains(&word))
 }
 
-/// Whether there is such a key, and no table holds a secret under it.
+/// Whether there is such a key, and no table holds a secret under it, neither itself nor in a table of its own.
 pub(super) fn is_harmless(key: &str) -> bool {
+    const OF_TABLES: [&str; 6] = ["providers", "auth", "certificate", "output", "alerts", "channel"];
     let mut known = TABLES.iter().filter_map(|table| table.key(key)).peekable();
-    known.peek().is_some() && known.all(|key| !key.secret)
+    known.peek().is_some() && !OF_TABLES.contains(&key) && known.all(|key| !key.secret)
 }
 
 /// Every table.

@@ -61,6 +61,12 @@ pub fn parse(text: &str, path: &Path) -> Result<Settings, Refused> {
     document::settings(text, path, None).map(|(settings, _)| settings)
 }
 
+/// A duration as the configuration writes it (`90s`, `10m`), for options of commands; up to a week. Fails with what is expected.
+pub fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let bounds = std::time::Duration::ZERO..=std::time::Duration::from_secs(7 * 24 * 3600);
+    time::duration(text, &bounds).map_err(|wrong| format!("expected {}", wrong.expected.as_deref().unwrap_or(time::DURATION)))
+}
+
 /// The text of a file and its permission bits.
 fn read(path: &Path) -> Result<(String, u32), Refused> {
     let failed = |error: std::io::Error| unreadable(path, &error);

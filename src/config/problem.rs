@@ -1,7 +1,8 @@
 //! What is wrong with a configuration, and where; and how that is shown.
 //!
-//! Start at [`Refused`]. It carries the whole file for its snippets, with every secret in it already blotted out.
+//! Start at [`Refused`]. It carries the file for its snippets, with all but the lines it shows, and every secret in those, blotted out.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -36,7 +37,7 @@ pub struct Refused {
     pub path: PathBuf,
     /// What is wrong, in the order of the file; never empty.
     pub problems: Vec<Problem>,
-    /// The text that the spans point into, secrets blotted out; empty when the file could not be read.
+    /// The text that the spans point into: what may be shown of it, the rest blotted out; empty when the file could not be read.
     pub text: String,
 }
 
@@ -133,9 +134,8 @@ impl<'a> Place<'a> {
     fn of(text: &'a str, span: &Range<usize>) -> Place<'a> {
         let start = floor(text, span.start);
         let before = text.get(..start).unwrap_or_default();
-        let from = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let rest = text.get(from..).unwrap_or_default();
-        let line = rest.split(['\n', '\r']).next().unwrap_or_default();
+        let (from, line) = line_at(text, start);
+        let line = line.trim_end();
         let begin = (start - from).min(line.len());
         let end = floor(line, (span.end.max(start) - from).min(line.len())).max(begin);
         Place { line, number: 1 + before.matches('\n').count(), span: begin..end }
@@ -152,17 +152,85 @@ fn floor(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
 }
 
-/// `text` with every byte of the given ranges replaced by `*`, so that places stay where they are.
-pub(super) fn blot(text: &str, ranges: &[Range<usize>]) -> String {
-    let mut bytes = text.as_bytes().to_vec();
-    for range in ranges {
+/// Where the lines begin that [`render`] shows of these problems, and the lines.
+pub(super) fn shown_lines<'t>(text: &'t str, problems: &[Problem]) -> BTreeMap<usize, &'t str> {
+    let spans = problems.iter().take(MAX_SHOWN).filter_map(|problem| problem.span.as_ref());
+    spans.map(|span| line_at(text, floor(text, span.start))).collect()
+}
+
+/// The line that holds the byte at `start`, without its end, and where it begins.
+fn line_at(text: &str, start: usize) -> (usize, &str) {
+    let from = text.get(..start).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1);
+    let rest = text.get(from..).unwrap_or_default();
+    (from, rest.split(['\n', '\r']).next().unwrap_or_default())
+}
+
+/// What may be shown of a text: the lines with a problem, without their remarks (people note old secrets there), and with every byte of
+/// the hidden ranges replaced by `*`. All else is `*` too, so that places stay where they are.
+pub(super) fn presentable(text: &str, lines: &BTreeMap<usize, &str>, hidden: &[Range<usize>]) -> String {
+    let blot = |byte: u8| if matches!(byte, b'\n' | b'\r') { byte } else { b'*' };
+    let mut bytes: Vec<u8> = text.bytes().map(blot).collect();
+    for (from, line) in lines {
+        let shown = before_remark(line);
+        let blank = line.bytes().skip(shown.len()).map(|_| b' ');
+        let place = bytes.iter_mut().skip(*from).take(line.len());
+        place.zip(shown.bytes().chain(blank)).for_each(|(byte, shown)| *byte = shown);
+    }
+    for range in hidden {
         let from = floor(text, range.start);
         let to = (range.end..=text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len());
-        for byte in bytes.get_mut(from..to).unwrap_or_default() {
-            if !matches!(*byte, b'\n' | b'\r') {
-                *byte = b'*';
-            }
-        }
+        let place = bytes.get_mut(from..to).unwrap_or_default();
+        place.iter_mut().for_each(|byte| *byte = blot(*byte));
     }
     String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// The line up to its `#`, unless that stands in a string.
+fn before_remark(line: &str) -> &str {
+    let (mut quote, mut escaped) = (None, false);
+    for (at, c) in line.char_indices() {
+        match (quote, c) {
+            (None, '#') => return line.get(..at).unwrap_or_default(),
+            (None, '"' | '\'') => quote = Some(c),
+            (Some('"'), '\\') if !escaped => {
+                escaped = true;
+                continue;
+            }
+            (Some(open), _) if open == c && !escaped => quote = None,
+            _ => {}
+        }
+        escaped = false;
+    }
+    line
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remark_begins_outside_of_strings() {
+        for (line, shown) in [
+            ("a = 1 # b", "a = 1 "),
+            ("a = \"#\" # b", "a = \"#\" "),
+            ("a = \"\\\"#\" # b", "a = \"\\\"#\" "),
+            ("a = '\\' # b", "a = '\\' "),
+            ("a = ''#''", "a = ''"),
+            ("#", ""),
+        ] {
+            assert_eq!(before_remark(line), shown);
+        }
+    }
+
+    #[test]
+    fn only_lines_with_a_problem_are_kept() {
+        let text = "one = 1\r\ntwo = 'é' # é\nthree";
+        let problem = |at: usize| Problem { at: String::new(), message: String::new(), hint: None, span: Some(at..at) };
+        let kept = |at: usize, hidden: &[Range<usize>]| presentable(text, &shown_lines(text, &[problem(at)]), hidden);
+        assert_eq!(kept(0, &[]), "one = 1\r\n***************\n*****");
+        assert_eq!(kept(9, &[Range { start: 16, end: 17 }]), "*******\r\ntwo = '**'     \n*****");
+        assert_eq!(kept(text.len(), &[]), "*******\r\n***************\nthree");
+        assert_eq!(presentable(text, &BTreeMap::new(), &[]).len(), text.len());
+    }
 }

@@ -231,7 +231,7 @@ impl<'d> Reader<'d> {
 }
 
 /// Hides every value inside.
-fn blot(node: &Spanned<DeValue<'_>>, sink: &Sink) {
+pub(super) fn blot(node: &Spanned<DeValue<'_>>, sink: &Sink) {
     match node.get_ref() {
         DeValue::Table(table) => table.values().for_each(|value| blot(value, sink)),
         DeValue::Array(array) => array.iter().for_each(|value| blot(value, sink)),

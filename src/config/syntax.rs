@@ -2,7 +2,7 @@
 //!
 //! Start at [`parse`].
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use toml::Spanned;
@@ -55,22 +55,15 @@ const HINTS: [(&str, &str); 3] = [
     ("recursion", "nothing in this file is nested so deeply"),
 ];
 
-/// Places of a text that may hold a secret, found without understanding it.
+/// Places of these lines that may hold a secret, found without understanding it.
 ///
-/// Lines without a problem are not shown at all. Of the others, a line that only gives values to keys known to be harmless is shown as it is,
-/// and so is the head of a table. Of any other line, such as `secret_key "…"` or the middle of a string, only the words that the configuration itself knows.
-pub(super) fn suspects(text: &str, problems: &[Problem]) -> Vec<Range<usize>> {
-    let places: BTreeSet<usize> = problems.iter().filter_map(|problem| problem.span.as_ref().map(|span| span.start)).collect();
+/// A line that only gives a value to a key known to be harmless is shown as it is, and so is the head of a table. Of any other line, such
+/// as `secret_key "…"` or the middle of a string, only the words that the configuration itself knows.
+pub(super) fn suspects(lines: &BTreeMap<usize, &str>) -> Vec<Range<usize>> {
     let mut suspects = Vec::new();
-    let mut start = 0;
-    for line in text.split_inclusive('\n') {
-        if places.range(start..=start + line.len()).next().is_none() {
-            suspects.push(start..start + line.len());
-        } else if !is_head(line) && !is_harmless(line) {
-            let foreign = words(line).filter(|(_, word)| !keys::is_known(word));
-            suspects.extend(foreign.map(|(at, word)| start + at..start + at + word.len()));
-        }
-        start += line.len();
+    for (from, line) in lines.iter().filter(|(_, line)| !is_head(line) && !is_harmless(line)) {
+        let foreign = words(line).filter(|(_, word)| !keys::is_known(word));
+        suspects.extend(foreign.map(|(at, word)| from + at..from + at + word.len()));
     }
     suspects
 }
@@ -81,12 +74,11 @@ fn is_head(line: &str) -> bool {
     line.starts_with('[') && !line.contains(['=', '"', '\'', '{', ','])
 }
 
-/// Whether every value of the line belongs to a key that never holds a secret.
+/// Whether the line gives one value to a key that never holds a secret, and names none that does.
 fn is_harmless(line: &str) -> bool {
-    let before_each_value = || line.split('=').rev().skip(1).map(|before| words(before).last().map_or("", |(_, word)| word));
-    let starts_with_key = words(line).next().is_some_and(|(_, word)| keys::is_harmless(word));
-    let no_secret = words(line).all(|(_, word)| !keys::is_known(word) || keys::is_harmless(word));
-    starts_with_key && no_secret && before_each_value().count() == 1 && before_each_value().all(keys::is_harmless)
+    let Some((key, value)) = line.split_once('=') else { return false };
+    let no_secret = words(value).all(|(_, word)| !keys::is_known(word) || keys::is_harmless(word));
+    keys::is_harmless(key.trim()) && no_secret && !value.contains('=')
 }
 
 /// Every run of characters that could be a key, or a part of a value, with its place.
@@ -105,7 +97,7 @@ fn words(line: &str) -> impl Iterator<Item = (usize, &str)> {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 mod tests {
     use super::*;
-    use crate::config::problem::blot;
+    use crate::config::problem::presentable;
 
     #[test]
     fn what_may_be_a_secret_is_found_without_toml() {
@@ -123,9 +115,8 @@ mod tests {
             ("[\"abc\", abc]", "[\"***\", ***]"),
             ("\"password\" = \"é\"", "\"password\" = \"**\""),
         ] {
-            let problem = Problem { at: String::new(), message: String::new(), hint: None, span: Some(0..0) };
-            assert_eq!(blot(line, &suspects(line, &[problem])), shown);
+            let lines = BTreeMap::from([(0, line)]);
+            assert_eq!(presentable(line, &lines, &suspects(&lines)), shown);
         }
-        assert_eq!(blot("version = 1", &suspects("version = 1", &[])), "***********");
     }
 }

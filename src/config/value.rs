@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::keys;
-use super::reader::{Reader, Sink};
+use super::reader::{Reader, Sink, blot};
 use super::secret::{self, Source};
 use super::values::{Wrong, nearest, quote};
 
@@ -39,6 +39,10 @@ impl<'d> Value<'d> {
 
     /// Reports that something else was expected.
     pub(super) fn refuse(&self, expected: &str, hint: Option<String>) {
+        // A table or an array where neither belongs may hold anything.
+        if matches!(self.node.get_ref(), DeValue::Table(_) | DeValue::Array(_)) {
+            blot(self.node, self.sink);
+        }
         self.problem(format!("`{}` is {}, expected {expected}", quote(&self.at), self.found()), hint);
     }
 

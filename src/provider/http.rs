@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -80,6 +80,7 @@ pub(crate) struct Http {
     pace: Pace,
     clock: Clock,
     calls: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    ended: AtomicU64,
     skew: Mutex<Option<SignedDuration>>,
 }
 
@@ -103,6 +104,7 @@ impl Http {
             pace: Pace::new(rate_limit),
             clock,
             calls: Mutex::default(),
+            ended: AtomicU64::new(0),
             skew: Mutex::default(),
         })
     }
@@ -154,8 +156,14 @@ impl Http {
         calls.into_iter().map(|((operation, outcome), count)| ((operation.to_owned(), outcome.to_owned()), count)).collect()
     }
 
+    /// Tries that ended, well or not, since the start.
+    pub(crate) fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
+    }
+
     fn count(&self, operation: &'static str, outcome: &'static str) {
         *lock(&self.calls).entry((operation, outcome)).or_default() += 1;
+        self.ended.fetch_add(1, Ordering::Relaxed);
     }
 
     fn backoff(&self) -> ExponentialBuilder {

@@ -217,6 +217,11 @@ impl Client {
         self.0.http.take_calls()
     }
 
+    /// Requests that ended, well or not, since the start. Each is bounded by [`Limits::total`], so this grows as long as work goes on.
+    pub fn ended(&self) -> u64 {
+        self.0.http.ended()
+    }
+
     /// The provider's `Date` header minus our clock, last seen.
     pub fn skew(&self) -> Option<SignedDuration> {
         self.0.http.skew()

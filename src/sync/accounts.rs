@@ -47,7 +47,9 @@ impl Account {
                 None if *complete => None,
                 None => self.client.show(id).await.ok().flatten(),
             },
-            Holdings::OneByOne(_) | Holdings::Down(_) => None,
+            // A look moves no key. Where that is not permitted either, or there is no such call, the certificate itself must come.
+            Holdings::OneByOne(_) => self.client.show(id).await.ok().flatten(),
+            Holdings::Down(_) => None,
         }
     }
 

@@ -16,6 +16,7 @@ use crate::ledger::{Delivery as Told, Ledger, Rejection};
 use crate::report::{Failure, Fingerprint, Live, Served, TargetAction, TargetReport};
 use crate::store::{Installed, Store};
 
+use super::Progress;
 use super::live::{self, Placed};
 use super::window;
 
@@ -29,6 +30,8 @@ const URGENT: SignedDuration = SignedDuration::from_hours(72);
 const MAX_TRIES: u32 = 3;
 /// The gap before the second try of what failed; doubled from try to try.
 const FIRST_GAP: SignedDuration = SignedDuration::from_mins(30);
+/// Why a target waits whose turn did not come.
+const STOPPED: &str = "certsyncd was stopped before its turn came";
 /// The longest such gap.
 const LONGEST_GAP: SignedDuration = SignedDuration::from_hours(24);
 
@@ -65,6 +68,8 @@ pub(super) struct Delivery<'a> {
     pub clock: &'a Clock,
     pub ledger: &'a mut Ledger,
     pub stop: &'a CancellationToken,
+    /// Told after each step.
+    pub progress: &'a (dyn Fn(Progress) + Send + Sync),
     /// Entries in scope, by name.
     pub entries: BTreeMap<&'a str, &'a Certificate>,
     /// What changes, by name.
@@ -100,6 +105,7 @@ impl<'a> Delivery<'a> {
         clock: &'a Clock,
         ledger: &'a mut Ledger,
         stop: &'a CancellationToken,
+        progress: &'a (dyn Fn(Progress) + Send + Sync),
     ) -> Self {
         Delivery {
             settings,
@@ -107,6 +113,7 @@ impl<'a> Delivery<'a> {
             clock,
             ledger,
             stop,
+            progress,
             entries: BTreeMap::new(),
             changes: BTreeMap::new(),
             force: false,
@@ -126,10 +133,10 @@ impl<'a> Delivery<'a> {
         let ready: BTreeMap<String, Readiness> = targets.iter().map(|t| (t.name.clone(), self.readiness(t))).collect();
         self.go_live(&ready);
         for target in &targets {
-            if self.stop.is_cancelled() {
-                break;
-            }
             let report = match ready.get(&target.name) {
+                // What made it due may be gone by now: an earlier target failed, and the certificate went back.
+                Some(Readiness::Due) if self.due(target).is_none() => quiet(target),
+                Some(Readiness::Due) if self.stop.is_cancelled() => self.leave_pending(target, STOPPED.to_owned()),
                 Some(Readiness::Due) => self.tell(target).await,
                 Some(Readiness::Wait(why)) => self.leave_pending(target, why.clone()),
                 _ => quiet(target),
@@ -153,6 +160,7 @@ impl<'a> Delivery<'a> {
             let seen = deploy::look(&target.verify, &names, target.timeout).await;
             self.after.insert(target.name.clone(), seen.clone());
             self.before.insert(target.name.clone(), seen);
+            self.step();
         }
     }
 
@@ -274,7 +282,9 @@ impl<'a> Delivery<'a> {
                 self.changes.values().filter(|c| c.entry.deploy.contains(&target.name)).map(|c| c.entry.name.clone()).collect();
             for name in names {
                 let Some(combined) = self.changes.get(&name).map(|change| change.new.path.join("combined.pem")) else { continue };
-                if let Err(failure) = deploy::stage(target, &combined).await {
+                let staged = deploy::stage(target, &combined).await;
+                self.step();
+                if let Err(failure) = staged {
                     self.turn_away(
                         &name,
                         failure.context(format!("`{}` would not take the new certificate of `{name}`", target.name)),
@@ -328,6 +338,11 @@ impl<'a> Delivery<'a> {
         }
     }
 
+    /// One more bounded step was taken: whoever watches may know.
+    fn step(&self) {
+        (self.progress)(Progress::Step);
+    }
+
     fn save(&mut self) {
         if let Err(error) = self.ledger.save(self.store.root()) {
             tracing::error!("failed to save the ledger: {error}");
@@ -347,15 +362,37 @@ impl<'a> Delivery<'a> {
         if let Some(why) = self.not_running(target).await {
             return self.leave_pending(target, why);
         }
-        self.wait_for_gap(target).await;
+        if !self.wait_for_gap(target).await {
+            return self.leave_pending(target, STOPPED.to_owned());
+        }
+        self.step();
         let done = match self.update_in_place(target).await {
-            Some(TargetAction::Updated) => Ok(TargetAction::Updated),
+            Some(TargetAction::Updated) => Ok((TargetAction::Updated, None)),
             _ => self.test_and_reload(target, &changed).await,
         };
         match done {
             Err(report) => report,
-            Ok(action) => self.verify(target, action, &changed).await,
+            Ok((action, None)) => self.verify(target, action, &changed).await,
+            Ok((action, Some(failed))) => self.verify_all_the_same(target, action, &changed, failed).await,
         }
+    }
+
+    /// After a reload that went well although the test fails whatever is live: what is served counts, and the test stays to be looked at.
+    async fn verify_all_the_same(
+        &mut self,
+        target: &Target,
+        action: TargetAction,
+        changed: &[String],
+        failed: TargetReport,
+    ) -> TargetReport {
+        let record = self.ledger.targets.get(&target.name).cloned();
+        let seen = self.verify(target, action, changed).await;
+        if seen.action != action {
+            return seen;
+        }
+        self.ledger.targets.extend(record.map(|record| (target.name.clone(), record)));
+        self.save();
+        failed
     }
 
     /// Entries of a target that went live in this pass.
@@ -384,7 +421,8 @@ impl<'a> Delivery<'a> {
             && before.is_some_and(|seen| !seen.is_empty() && seen.iter().all(|s| s.fingerprint.is_none() && refused(s)))
     }
 
-    async fn wait_for_gap(&mut self, target: &Target) {
+    /// Waits until the target may be told again; `false`: stopped meanwhile.
+    async fn wait_for_gap(&mut self, target: &Target) -> bool {
         let now = self.clock.now();
         let last = self.ledger.targets.get(&target.name).and_then(|record| record.last_reload);
         let gap = SignedDuration::try_from(target.min_gap).unwrap_or(SignedDuration::ZERO);
@@ -394,11 +432,12 @@ impl<'a> Delivery<'a> {
             tracing::info!(target = target.name, "waits {}s before the next reload of `{}`", left.as_secs(), target.name);
             tokio::select! {
                 () = tokio::time::sleep(left.unsigned_abs()) => {}
-                () = self.stop.cancelled() => {}
+                () = self.stop.cancelled() => return false,
             }
         }
         let now = self.clock.now();
         self.ledger.targets.entry(target.name.clone()).or_default().last_reload = Some(now);
+        true
     }
 
     /// haproxy's Runtime API; `None`: not possible for every certificate, so the files must be read again.
@@ -420,6 +459,7 @@ impl<'a> Delivery<'a> {
             let mut paths = vec![link];
             let outputs = self.entries.get(name.as_str()).into_iter().flat_map(|entry| &entry.outputs);
             paths.extend(outputs.filter(|output| output.format == Format::Combined).map(|output| output.path.clone()));
+            self.step();
             if !update_one(socket, target, &name, &paths, &combined, installed.bundle.fingerprint()).await {
                 return None;
             }
@@ -427,14 +467,20 @@ impl<'a> Delivery<'a> {
         Some(TargetAction::Updated)
     }
 
-    /// Test where one is configured, then reload; on failure finds out whose fault it is.
-    async fn test_and_reload(&mut self, target: &Target, changed: &[String]) -> Result<TargetAction, TargetReport> {
+    /// Test where one is configured, then reload; on failure finds out whose fault it is. With a report: the reload went well, but the
+    /// test fails whatever is live.
+    async fn test_and_reload(
+        &mut self,
+        target: &Target,
+        changed: &[String],
+    ) -> Result<(TargetAction, Option<TargetReport>), TargetReport> {
         let mut blamed = None;
         if target.test.is_some()
             && let Err(error) = deploy::test(target).await
         {
             blamed = self.blame(target, changed, error, Step::Test).await?;
         }
+        self.step();
         let left: Vec<String> = self.changed(target);
         let action = match deploy::reload(target).await {
             Ok(()) => TargetAction::Reloaded,
@@ -449,11 +495,7 @@ impl<'a> Delivery<'a> {
                 }
             }
         };
-        match blamed {
-            None => Ok(action),
-            // The test fails whatever is live: the reload went well, but somebody must look at the test.
-            Some(report) => Err(report),
-        }
+        Ok((action, blamed))
     }
 
     /// After `step` failed: puts the old generations back and tries again, to tell the certificate's fault from the server's.
@@ -482,6 +524,7 @@ impl<'a> Delivery<'a> {
             self.place(name, false);
         }
         self.save();
+        self.step();
         if let Err(again) = step.run(target).await {
             for name in &movable {
                 self.place(name, true);
@@ -513,12 +556,14 @@ impl<'a> Delivery<'a> {
         let mut culprits = Vec::new();
         for name in movable {
             self.place(name, true);
+            self.step();
             if step.run(target).await.is_err() {
                 self.place(name, false);
                 culprits.push(name.clone());
             }
         }
         self.save();
+        self.step();
         if step == Step::Reload && !culprits.is_empty() {
             // The last reload may have been a failing one: the server must read what is live now.
             if let Err(error) = deploy::reload(target).await {
@@ -540,7 +585,7 @@ impl<'a> Delivery<'a> {
         !(new_is_valid && old.bundle.not_after() < now + REFUGE)
     }
 
-    /// Looks at what is served; what used to be right and is not now goes back.
+    /// Looks at what is served, all at once; what used to be right and is not now goes back.
     async fn verify(&mut self, target: &Target, action: TargetAction, changed: &[String]) -> TargetReport {
         let members = self.members(target);
         let mut expected = Vec::new();
@@ -552,7 +597,9 @@ impl<'a> Delivery<'a> {
                 owners.push(name.clone());
             }
         }
+        self.step();
         let seen = deploy::wait_all(&expected, target.timeout).await;
+        self.step();
         self.keep_seen(target, &seen);
         let mut wrong: BTreeMap<String, Vec<Served>> = BTreeMap::new();
         for ((owner, expected), seen) in owners.into_iter().zip(&expected).zip(seen) {
@@ -675,10 +722,7 @@ impl<'a> Delivery<'a> {
             self.place(name, false);
         }
         self.save();
-        let reloaded = match deploy::reload(target).await {
-            Ok(()) => None,
-            Err(error) => Some(error),
-        };
+        let reloaded = deploy::reload(target).await.err();
         let report = self.rejected(target, &back, failure).await;
         match reloaded {
             None => report,
@@ -714,6 +758,7 @@ impl<'a> Delivery<'a> {
             }
             if let Some(old) = old {
                 let pairs = self.expected_pairs(target, name, &names);
+                self.step();
                 let seen = deploy::wait_served(&pairs, old.fingerprint, target.timeout).await;
                 self.keep_seen(target, &seen);
                 let right = !seen.is_empty() && seen.iter().all(|s| s.fingerprint == Some(old.fingerprint));

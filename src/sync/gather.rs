@@ -169,7 +169,7 @@ fn needs_fetch(case: &Case<'_>, finding: &Finding) -> bool {
         || record.full_check.is_none_or(|due| due <= case.now)
         || record.key_file_hash != finding.key_file_hash
         || record.last_error.is_some()
-        || case.live.is_some_and(|live| is_stand_in(live))
+        || case.live.is_some_and(is_stand_in)
         || (!live_is_fetched && !held_still)
 }
 
@@ -221,7 +221,7 @@ fn read_bundle(payload: Payload, key_file: Option<&std::path::Path>) -> Result<B
     };
     match (Bundle::assemble(&pieces), key_file) {
         (Ok(bundle), _) => Ok(bundle),
-        (Err(error), Some(path)) if matches!(error, certificate::Error::NoKey { .. }) => {
+        (Err(certificate::Error::NoKey { .. }), Some(path)) => {
             pieces.push(read_key_file(path)?);
             Bundle::assemble(&pieces)
                 .map_err(|error| refused(&error).context(format!("failed to use key file `{}`", path.display())))

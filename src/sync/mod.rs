@@ -15,15 +15,18 @@ pub mod successor;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
 
 use crate::alert::{self, Outbox, Outcome};
 use crate::certificate::{self, Roots};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::ledger;
-use crate::provider::{self, Client};
+use crate::provider::{self, Client, Limits};
 use crate::report::Incident;
 use crate::store::{self, Store};
 
@@ -43,6 +46,9 @@ pub struct Sync {
     outbox: Outbox,
     /// What became of alerts while passes concluded, for the counters.
     told: Mutex<Vec<Outcome>>,
+    /// Whether the next pass tries again what the ledger remembers as rejected.
+    forgives: AtomicBool,
+    limits: Limits,
     clock: Clock,
     host: String,
 }
@@ -56,6 +62,8 @@ pub struct Scope {
     pub force: bool,
     /// A person started it: growing gaps do not hold it back.
     pub by_hand: bool,
+    /// How long to wait for another pass; `None`: [`LOCK_WAIT`].
+    pub wait: Option<Duration>,
     /// What is known to be wrong besides: told with the pass's own incidents.
     pub incidents: Vec<Incident>,
 }
@@ -94,6 +102,9 @@ pub enum Error {
     /// Another pass holds it.
     #[error("another pass holds the state directory")]
     Lock(#[source] store::lock::Error),
+    /// SIGTERM or SIGINT came while another pass was waited for.
+    #[error("stopped before anything was done")]
+    Stopped,
     /// The ledger cannot be used.
     #[error("failed to use the ledger")]
     Ledger(#[from] ledger::Error),
@@ -127,26 +138,45 @@ pub enum Error {
 impl Sync {
     /// Builds clients, store and trust anchors; asks nobody.
     pub fn new(settings: Arc<Settings>, clock: Clock, host: String) -> Result<Sync, Error> {
+        Sync::with_limits(settings, clock, host, Limits::default())
+    }
+
+    /// The same with other bounds of requests, for tests and benchmarks.
+    pub fn with_limits(settings: Arc<Settings>, clock: Clock, host: String, limits: Limits) -> Result<Sync, Error> {
         let store = Store::open(&settings.daemon.state_dir)?;
         let outbox = Outbox::open(store.root()).map_err(Error::Outbox)?;
-        Sync::build(settings, store, outbox, clock, host)
+        Sync::build(settings, (store, outbox), clock, host, limits)
     }
 
     /// The same host by other settings (of the same state directory).
     pub fn again(&self, settings: Arc<Settings>) -> Result<Sync, Error> {
-        Sync::build(settings, self.store.clone(), self.outbox.clone(), self.clock.clone(), self.host.clone())
+        let kept = (self.store.clone(), self.outbox.clone());
+        Sync::build(settings, kept, self.clock.clone(), self.host.clone(), self.limits.clone())
     }
 
-    fn build(settings: Arc<Settings>, store: Store, outbox: Outbox, clock: Clock, host: String) -> Result<Sync, Error> {
+    /// SIGHUP: cached secrets, tokens and open circuits are dropped, and a credential that was rejected may be tried again.
+    pub fn forget(&self) {
+        self.clients.values().for_each(Client::forget);
+        self.forgives.store(true, Ordering::Relaxed);
+    }
+
+    fn build(
+        settings: Arc<Settings>,
+        (store, outbox): (Store, Outbox),
+        clock: Clock,
+        host: String,
+        limits: Limits,
+    ) -> Result<Sync, Error> {
         let mut clients = BTreeMap::new();
         for (name, provider) in &settings.providers {
-            let client = Client::new(provider, clock.clone())
+            let client = Client::with_limits(provider, clock.clone(), limits.clone())
                 .map_err(|source| Error::Provider { name: name.clone(), source: Box::new(source) })?;
             clients.insert(name.clone(), client);
         }
         let ca_files: Vec<_> = settings.providers.values().filter_map(|provider| provider.ca_file.clone()).collect();
         let roots = Arc::new(Roots::system(&ca_files).map_err(Error::Roots)?);
-        Ok(Sync { settings, clients, store, roots, outbox, told: Mutex::default(), clock, host })
+        let (told, forgives) = (Mutex::default(), AtomicBool::new(false));
+        Ok(Sync { settings, clients, store, roots, outbox, told, forgives, limits, clock, host })
     }
 
     /// The configuration it was built from.
@@ -174,8 +204,9 @@ impl Sync {
         std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn lock(&self) -> Result<store::lock::Lock, Error> {
-        store::lock::pass(self.store.root(), LOCK_WAIT).await.map_err(Error::Lock)
+    async fn lock(&self, wait: Duration, stop: &CancellationToken) -> Result<store::lock::Lock, Error> {
+        let locked = stop.run_until_cancelled(store::lock::pass(self.store.root(), wait)).await;
+        locked.ok_or(Error::Stopped)?.map_err(Error::Lock)
     }
 
     /// Refuses names that are not in the inventory.

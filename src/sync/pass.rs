@@ -1,7 +1,9 @@
 //! The order of a pass.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Semaphore;
@@ -15,15 +17,17 @@ use crate::ledger::{CertificateRecord, Ledger, PassRecord};
 use crate::report::{Action, CertificateReport, Failure, Incident, Report};
 use crate::store::{Installed, Store};
 
-use super::accounts::Account;
+use super::accounts::{Account, Holdings};
 use super::deliver::{Change, Delivery, Stage};
 use super::gather::{self, Case, Finding, Verdict, gather};
-use super::{Error, KEPT_GENERATIONS, Progress, Scope, Sync, live};
+use super::{Error, KEPT_GENERATIONS, LOCK_WAIT, Progress, Scope, Sync, live};
 
 /// A provider's clock further from ours than this makes every decision by dates doubtful.
 const WRONG_CLOCK: SignedDuration = SignedDuration::from_hours(1);
 /// The earliest and the spread of the next full check of a certificate whose listing does not change.
 const FULL_CHECK: (i64, u32) = (18 * 3600, 12 * 3600);
+/// How often a wait for providers is asked whether it gets on.
+const PULSE: Duration = Duration::from_secs(1);
 /// Candidates remembered as unfit, per entry.
 const MAX_UNFIT: usize = 50;
 /// Former ids remembered, per entry.
@@ -38,7 +42,8 @@ impl Sync {
         progress: &(dyn Fn(Progress) + Send + Sync_),
     ) -> Result<Report, Error> {
         self.check_names(scope)?;
-        let _lock = self.lock().await?;
+        let _lock = self.lock(scope.wait.unwrap_or(LOCK_WAIT), stop).await?;
+        progress(Progress::Step);
         let started = self.clock.now();
         let loaded = Ledger::load(self.store.root())?;
         let mut ledger = loaded.ledger;
@@ -47,12 +52,14 @@ impl Sync {
             tracing::info!("removed stray `{}`", stray.display());
         }
         self.recall(&ledger);
-        let context = Arc::new(self.context(scope, stop).await);
+        let context = Arc::new(self.watched(progress, self.context(scope, stop)).await);
+        progress(Progress::Step);
+        context.tell_refused_listings(&mut ledger);
         incidents.extend(self.skewed());
         incidents.extend(scope.incidents.iter().cloned());
-        let found = self.look(&context, &ledger, stop, progress).await;
+        let found = self.watched(progress, self.look(&context, &ledger, stop, progress)).await;
         let whole = scope.names.is_none() && found.len() == self.settings.certificates.len();
-        let mut delivery = Delivery::new(&self.settings, &self.store, &self.clock, &mut ledger, stop);
+        let mut delivery = Delivery::new(&self.settings, &self.store, &self.clock, &mut ledger, stop, progress);
         delivery.force = scope.force;
         delivery.by_hand = scope.by_hand;
         delivery.entries = found.iter().map(|done| (done.entry.name.as_str(), &done.entry)).collect();
@@ -121,6 +128,9 @@ impl Sync {
 
     /// Hands remembered rejections of credentials back to the clients.
     fn recall(&self, ledger: &Ledger) {
+        if self.forgives.swap(false, Ordering::Relaxed) {
+            return;
+        }
         for (name, client) in &self.clients {
             client.set_rejected(
                 ledger.providers.get(name).and_then(|record| record.rejected_credential.clone().zip(record.next_try)),
@@ -140,7 +150,8 @@ impl Sync {
             }
         }
         let mut accounts = BTreeMap::new();
-        while let Some(opened) = opening.join_next().await {
+        // Nothing is at stake while a provider is waited for: a stop ends that at once.
+        while let Some(Some(opened)) = stop.run_until_cancelled(opening.join_next()).await {
             if let Ok((name, account)) = opened {
                 accounts.insert(name, account);
             }
@@ -154,6 +165,24 @@ impl Sync {
             insist: scope.force && scope.names.is_some(),
             clock_is_wrong: self.clients.values().any(|client| client.skew().is_some_and(|skew| skew.abs() > WRONG_CLOCK)),
             now: self.clock.now(),
+        }
+    }
+
+    /// Waits for `work`; as long as requests end meanwhile, well or not, that is progress.
+    async fn watched<T>(&self, progress: &(dyn Fn(Progress) + Send + Sync_), work: impl Future<Output = T>) -> T {
+        let ended = || self.clients.values().map(|client| client.ended()).sum::<u64>();
+        let mut before = ended();
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(PULSE) => {
+                    let now = ended();
+                    if std::mem::replace(&mut before, now) != now {
+                        progress(Progress::Step);
+                    }
+                }
+            }
         }
     }
 
@@ -185,7 +214,7 @@ impl Sync {
             let (context, entry, room, stop) = (context.clone(), entry.clone(), room.clone(), stop.clone());
             let task = tasks.spawn(async move {
                 let _place = room.acquire_owned().await.ok()?;
-                if stop.is_cancelled() { None } else { Some((at, context.one(&entry, record).await)) }
+                context.one(&entry, record, &stop).await.map(|done| (at, done))
             });
             names.insert(task.id(), at);
         }
@@ -253,13 +282,37 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// One entry: what is on disk put right, what the provider has, and the new generation complete but not live.
-    async fn one(&self, entry: &Certificate, record: CertificateRecord) -> Done {
+    /// Says once that a provider's account may not be listed, which costs a request and a key's move per certificate and pass.
+    fn tell_refused_listings(&self, ledger: &mut Ledger) {
+        for (name, account) in &self.accounts {
+            let record = ledger.providers.entry(name.clone()).or_default();
+            let refused = match &account.holdings {
+                Holdings::OneByOne(failure) if failure.kind == "forbidden" => Some(failure),
+                Holdings::Down(_) => continue,
+                _ => None,
+            };
+            if let Some(failure) = refused.filter(|_| !record.listing_refused) {
+                let hint = failure.hint.as_deref().unwrap_or_default();
+                tracing::warn!(
+                    provider = name,
+                    "`{name}` may not be listed, so its certificates are asked for one by one and no renewal can be found: {failure}; {hint}"
+                );
+            }
+            record.listing_refused = refused.is_some();
+        }
+    }
+
+    /// One entry: what is on disk put right, what the provider has, and the new generation complete but not live. `None`: stopped
+    /// before it was known what the provider has; what touches the disk is always finished.
+    async fn one(&self, entry: &Certificate, record: CertificateRecord, stop: &CancellationToken) -> Option<Done> {
+        if stop.is_cancelled() {
+            return None;
+        }
         let mut done = Done::new(entry, record);
         self.tend(&mut done).await;
-        done.finding = self.find(entry, &done).await;
+        done.finding = stop.run_until_cancelled(self.find(entry, &done)).await?;
         self.stage(&mut done).await;
-        done
+        Some(done)
     }
 
     /// What `gather` finds for an entry.
@@ -463,14 +516,19 @@ impl Done {
             record.full_check = Some(now + SignedDuration::from_secs(FULL_CHECK.0 + i64::from(random(FULL_CHECK.1))));
         }
         match &finding.verdict {
-            Verdict::Install { bundle, .. } => record.fetched = Some(bundle.fingerprint()),
+            Verdict::Install { bundle, .. } => {
+                record.fetched = Some(bundle.fingerprint());
+                record.fetched_not_after = Some(bundle.not_after());
+            }
             Verdict::Hold { bundle, why, until } => {
                 record.fetched = Some(bundle.fingerprint());
+                record.fetched_not_after = Some(bundle.not_after());
                 record.held = Some(why.clone());
                 record.held_until = *until;
             }
             Verdict::Unchanged => {
                 record.fetched = self.live.as_ref().map(|live| live.bundle.fingerprint());
+                record.fetched_not_after = self.live.as_ref().map(|live| live.bundle.not_after());
                 record.id = finding.id.clone().or(record.id.take());
             }
             Verdict::StillHeld | Verdict::Failed(_) => {}

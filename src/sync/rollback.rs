@@ -10,7 +10,7 @@ use crate::report::{Action, CertificateReport, Report};
 use crate::store::Installed;
 
 use super::deliver::{Change, Delivery, Stage};
-use super::{Error, Scope, Sync, live};
+use super::{Error, LOCK_WAIT, Scope, Sync, live};
 
 impl Sync {
     /// Puts the previous generation of `name` (or the one named `to`) live again and tells its targets. What was rolled back from is
@@ -23,7 +23,7 @@ impl Sync {
             .iter()
             .find(|entry| entry.name == name)
             .ok_or_else(|| Error::UnknownName(name.to_owned()))?;
-        let _lock = self.lock().await?;
+        let _lock = self.lock(LOCK_WAIT, stop).await?;
         let started = self.clock.now();
         let mut ledger = Ledger::load(self.store.root())?.ledger;
         let live = self.store.live(name).ok().flatten();
@@ -32,7 +32,7 @@ impl Sync {
         // Before the link moves: a link that is older than the ledger says would be put back by the next pass, a newer one would not.
         ledger.save(self.store.root())?;
         let change = Change { entry: entry.clone(), id: None, new: earlier, old: live, stage: Stage::Staged, error: None };
-        let mut delivery = Delivery::new(&self.settings, &self.store, &self.clock, &mut ledger, stop);
+        let mut delivery = Delivery::new(&self.settings, &self.store, &self.clock, &mut ledger, stop, &|_| ());
         delivery.by_hand = true;
         delivery.entries = BTreeMap::from([(entry.name.as_str(), entry)]);
         delivery.changes = BTreeMap::from([(entry.name.clone(), change)]);

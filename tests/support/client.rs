@@ -29,6 +29,14 @@ pub async fn try_connect(port: u16, name: &'static str) -> io::Result<Client> {
 }
 
 impl Client {
+    /// SHA-256 of the leaf that the server shows, in lower-case hex.
+    pub fn leaf(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let (_, connection) = self.stream.get_ref().get_ref();
+        let chain = connection.peer_certificates().expect("a certificate");
+        Sha256::digest(&chain[0]).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// One request on this connection; the body of its answer.
     pub async fn get(&mut self) -> io::Result<String> {
         self.unanswered = true;

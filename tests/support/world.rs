@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use certsyncd::clock::Clock;
 use certsyncd::config;
+use certsyncd::provider::Limits;
 use certsyncd::report::Report;
 use certsyncd::sync::{Scope, Sync};
 use fakecloud::Fakecloud;
@@ -19,6 +21,8 @@ pub struct World {
     pub pki: Pki,
     pub stop: CancellationToken,
     pub clock: Clock,
+    /// Bounds of requests; short pauses, so that what is tried again is not waited for.
+    pub limits: Limits,
     folder: tempfile::TempDir,
 }
 
@@ -31,6 +35,11 @@ impl World {
             pki: Pki::new(),
             stop: CancellationToken::new(),
             clock: Clock::system(),
+            limits: Limits {
+                first_pause: Duration::from_millis(10),
+                longest_pause: Duration::from_millis(50),
+                ..Limits::default()
+            },
             folder,
         };
         world.write("root.pem", &world.pki.root_pem());
@@ -46,6 +55,10 @@ impl World {
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         std::fs::write(self.path(name), text).unwrap();
         self.path(name)
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
     }
 
     pub fn script(&self, name: &str, body: &str) -> PathBuf {
@@ -100,7 +113,7 @@ impl World {
     pub fn built(&self, text: &str) -> Sync {
         let path = self.write("config.toml", text);
         let settings = config::load(&path).unwrap_or_else(|refused| panic!("{}", refused.render(false)));
-        Sync::new(Arc::new(settings), self.clock.clone(), "host".into()).unwrap()
+        Sync::with_limits(Arc::new(settings), self.clock.clone(), "host".into(), self.limits.clone()).unwrap()
     }
 
     /// A pass by hand, with its alerts sent.
