@@ -6,7 +6,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::provider::{Client, Error, Listed, Listing};
-use crate::report::Failure;
+use crate::report::{Failure, Valid};
 
 use super::successor::{self, Row};
 
@@ -69,6 +69,14 @@ impl Account {
         }
     }
 
+    /// Whether a row besides `id` may be for one of `names`.
+    pub fn has_rival<'n>(&self, id: &str, names: impl Iterator<Item = &'n str>) -> bool {
+        match &self.holdings {
+            Holdings::Listed { rows, .. } => rows.has_rival(id, names),
+            Holdings::OneByOne(_) | Holdings::Down(_) => false,
+        }
+    }
+
     /// A listed certificate as the choice of a successor sees it.
     pub fn as_row(&self, row: &Listed) -> Row {
         Row {
@@ -120,7 +128,16 @@ impl Rows {
         let mut places: Vec<u32> = names.iter().flat_map(|name| self.places(name)).chain(self.nameless.iter().copied()).collect();
         places.sort_unstable();
         places.dedup();
-        places.into_iter().filter_map(|place| self.rows.get(usize::try_from(place).ok()?)).collect()
+        places.into_iter().filter_map(|place| self.at(place)).collect()
+    }
+
+    fn has_rival<'n>(&self, id: &str, mut names: impl Iterator<Item = &'n str>) -> bool {
+        let is_other = |place: u32| self.at(place).is_some_and(|row| row.id != id);
+        self.nameless.iter().any(|place| is_other(*place)) || names.any(|name| self.places(name).any(is_other))
+    }
+
+    fn at(&self, place: u32) -> Option<&Listed> {
+        self.rows.get(usize::try_from(place).ok()?)
     }
 
     /// Rows with a name of the same stem, and those with a wildcard over `name`.
@@ -142,18 +159,43 @@ fn hash(text: &str) -> u64 {
 
 /// What the listing says of one certificate, as one string: cheap to keep and to compare.
 pub(super) fn seen(row: &Listed) -> String {
-    let parts = [
+    let mut text = String::new();
+    for (number, part) in parts(row).into_iter().enumerate() {
+        if number > 0 {
+            text.push('|');
+        }
+        text.push_str(part);
+    }
+    text
+}
+
+/// Whether [`seen`] is `text`.
+pub(super) fn is_seen(row: &Listed, text: &str) -> bool {
+    let after = |rest: &'_ str, separator: &str, part: &str| rest.strip_prefix(separator)?.strip_prefix(part).map(str::len);
+    let mut rest = text;
+    for (number, part) in parts(row).into_iter().enumerate() {
+        let Some(left) = after(rest, if number > 0 { "|" } else { "" }, part) else { return false };
+        rest = text.get(text.len() - left..).unwrap_or_default();
+    }
+    rest.is_empty()
+}
+
+fn parts(row: &Listed) -> [&str; 7] {
+    let valid = row.valid.map(|flag| match flag {
+        Valid::Expired => "0",
+        Valid::Valid => "1",
+        Valid::Expiring => "2",
+    });
+    [
         Some(row.id.as_str()),
         row.not_before.as_deref(),
         row.not_after.as_deref(),
         row.status.as_deref(),
         row.fingerprint.as_deref(),
         row.name.as_deref(),
-    ];
-    let valid = row.valid.map(|flag| i64::from(flag).to_string()).unwrap_or_default();
-    let mut text: Vec<&str> = parts.into_iter().map(Option::unwrap_or_default).collect();
-    text.push(&valid);
-    text.join("|")
+        valid,
+    ]
+    .map(Option::unwrap_or_default)
 }
 
 /// Whether an error of the listing would be the answer to every other request too.
@@ -204,6 +246,23 @@ mod tests {
             let every: Vec<Row> = all.iter().map(as_row).collect();
             let some: Vec<Row> = Rows::new(all).related(&wanted).into_iter().map(as_row).collect();
             prop_assert_eq!(ids(&some, &wish), ids(&every, &wish));
+        }
+    }
+
+    #[test]
+    fn what_was_seen_is_compared_without_writing_it_down() {
+        let row = Listed {
+            id: "a".into(),
+            not_after: Some("2027".into()),
+            name: Some("x|y".into()),
+            valid: Some(Valid::Valid),
+            ..Listed::default()
+        };
+        let text = seen(&row);
+        assert_eq!(text, "a||2027|||x|y|1");
+        assert!(is_seen(&row, &text));
+        for other in ["", "a", "a||2027|||x|y|", "a||2027|||x|y|11", "a||2027|||x|y|2", "b||2027|||x|y|1"] {
+            assert!(!is_seen(&row, other), "{other}");
         }
     }
 

@@ -126,7 +126,8 @@ impl<'a> Delivery<'a> {
 
     /// Puts every change live and tells the targets that are due.
     pub async fn run(mut self) -> Delivered {
-        let targets = self.targets();
+        let (asleep, targets): (Vec<Target>, Vec<Target>) = self.targets().into_iter().partition(|target| self.is_asleep(target));
+        self.reports.extend(asleep.iter().map(|target| (target.name.clone(), quiet(target))));
         self.look_before(&targets).await;
         self.recognise_served(&targets);
         self.try_pairs(&targets).await;
@@ -152,6 +153,22 @@ impl<'a> Delivery<'a> {
     fn targets(&self) -> Vec<Target> {
         let wanted: BTreeSet<&str> = self.entries.values().flat_map(|entry| entry.deploy.iter().map(String::as_str)).collect();
         self.settings.targets.values().filter(|target| wanted.contains(target.name.as_str())).cloned().collect()
+    }
+
+    /// Whether there is nothing to ask and nothing to tell, as the ledger alone says.
+    fn is_asleep(&self, target: &Target) -> bool {
+        let Some(record) = self.ledger.targets.get(&target.name) else { return false };
+        let is_told = |entry: &Certificate| {
+            let Some(record) = self.ledger.certificates.get(&entry.name) else { return false };
+            let told = record.targets.get(&target.name).and_then(|told| told.reloaded);
+            record.live.as_ref().is_some_and(|live| told == Some(live.fingerprint))
+        };
+        !self.force
+            && target.verify.is_empty()
+            && record.pending.is_none()
+            && record.settings == target.fingerprint()
+            && !self.changes.values().any(|change| change.entry.deploy.contains(&target.name))
+            && self.entries.values().filter(|entry| entry.deploy.contains(&target.name)).all(|entry| is_told(entry))
     }
 
     async fn look_before(&mut self, targets: &[Target]) {
@@ -315,7 +332,9 @@ impl<'a> Delivery<'a> {
                 self.place(&name, true);
             }
         }
-        self.save();
+        if !self.changes.is_empty() {
+            self.save();
+        }
     }
 
     /// Makes the new (or again the old) generation of one entry live, outputs included.
@@ -828,7 +847,9 @@ impl<'a> Delivery<'a> {
                     .collect();
             }
         }
-        self.save();
+        if !targets.is_empty() {
+            self.save();
+        }
     }
 }
 

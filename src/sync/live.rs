@@ -116,6 +116,7 @@ pub(super) fn note_live(
 ) {
     record.live = Some(live_of(installed));
     record.hashes = installed.hashes.clone();
+    record.seal = None;
     record.outputs = outputs;
     record.last_changed = Some(now);
 }

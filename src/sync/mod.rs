@@ -10,6 +10,7 @@ mod live;
 mod pass;
 pub mod plan;
 mod preview;
+mod quiet;
 mod rollback;
 pub mod successor;
 mod window;

@@ -74,6 +74,7 @@ impl Sync {
         record.rejected.retain(|rejection| rejection.fingerprint != earlier.bundle.fingerprint());
         record.live = Some(live::live_of(earlier));
         record.hashes = earlier.hashes.clone();
+        record.seal = None;
         let Some(live) = live.filter(|live| live.bundle.fingerprint() != earlier.bundle.fingerprint()) else { return };
         let fingerprint = live.bundle.fingerprint();
         record.rejected.retain(|rejection| rejection.fingerprint != fingerprint);
