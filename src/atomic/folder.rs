@@ -108,6 +108,24 @@ pub fn list(path: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
+/// As [`list`], but only the symbolic links.
+pub fn list_links(path: &Path) -> Result<Vec<String>, Error> {
+    let entries = match step("atomic.read", "list folder", path, || std::fs::read_dir(path)) {
+        Ok(entries) => entries,
+        Err(error) if error.is_missing() => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut names = Vec::new();
+    for entry in entries.take(MAX_ENTRIES) {
+        let entry = entry.map_err(|error| Error::io("list folder", path, error))?;
+        if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+            names.extend(entry.file_name().into_string().ok());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
 /// Removes what dead processes left in `folder`: entries that start with `prefix`, belong to us and are not locked by a living writer.
 pub fn sweep(folder: &Path, prefix: &str) -> Result<Vec<PathBuf>, Error> {
     let mut swept = Vec::new();

@@ -200,7 +200,7 @@ fn parts(row: &Listed) -> [&str; 7] {
 
 /// Whether an error of the listing would be the answer to every other request too.
 fn concerns_all(error: &Error) -> bool {
-    matches!(error.kind(), "connect" | "timeout" | "tls" | "unauthorized" | "secret" | "circuit_open" | "throttled")
+    matches!(error.kind(), "connect" | "timeout" | "tls" | "unauthorized" | "secret" | "circuit_open" | "throttled" | "setup")
 }
 
 /// A provider's error as data.

@@ -26,7 +26,7 @@ use crate::alert::{self, Outbox, Outcome};
 use crate::certificate::{self, Roots};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::ledger;
+use crate::ledger::{self, Ledger};
 use crate::provider::{self, Client, Limits};
 use crate::report::Incident;
 use crate::store::{self, Store};
@@ -47,6 +47,8 @@ pub struct Sync {
     outbox: Outbox,
     /// What became of alerts while passes concluded, for the counters.
     told: Mutex<Vec<Outcome>>,
+    /// The memory as the last pass left it, until somebody takes it.
+    ledger: Mutex<Option<Ledger>>,
     /// Whether the next pass tries again what the ledger remembers as rejected.
     forgives: AtomicBool,
     limits: Limits,
@@ -175,9 +177,9 @@ impl Sync {
             clients.insert(name.clone(), client);
         }
         let ca_files: Vec<_> = settings.providers.values().filter_map(|provider| provider.ca_file.clone()).collect();
-        let roots = Arc::new(Roots::system(&ca_files).map_err(Error::Roots)?);
-        let (told, forgives) = (Mutex::default(), AtomicBool::new(false));
-        Ok(Sync { settings, clients, store, roots, outbox, told, forgives, limits, clock, host })
+        let roots = Arc::new(Roots::system_when_needed(&ca_files).map_err(Error::Roots)?);
+        let (told, ledger, forgives) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        Ok(Sync { settings, clients, store, roots, outbox, told, ledger, forgives, limits, clock, host })
     }
 
     /// The configuration it was built from.
@@ -198,6 +200,14 @@ impl Sync {
     /// Where alerts wait.
     pub fn outbox(&self) -> &Outbox {
         &self.outbox
+    }
+
+    /// The memory as the last pass saved it, if it was not taken before; else as it lies on disk.
+    pub fn take_ledger(&self) -> Result<Ledger, ledger::Error> {
+        match self.ledger.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(ledger) => Ok(ledger),
+            None => Ledger::peek(self.store.root()).map(|loaded| loaded.ledger),
+        }
     }
 
     /// What became of alerts while passes concluded, since the last call.

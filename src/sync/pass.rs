@@ -1,6 +1,6 @@
 //! The order of a pass.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -49,14 +49,12 @@ impl Sync {
         let loaded = Ledger::load(self.store.root())?;
         let ledger = loaded.ledger;
         let mut incidents: Vec<Incident> = loaded.rebuilt.map(ledger_rebuilt).into_iter().collect();
-        for stray in self.store.sweep()? {
-            tracing::info!("removed stray `{}`", stray.display());
-        }
         self.recall(&ledger);
         let remembered = Arc::new(ledger);
         let (context, seals) =
             tokio::join!(self.watched(progress, self.context(scope, stop)), self.seals(&remembered, scope));
         let (context, mut ledger) = (Arc::new(context), Arc::unwrap_or_clone(remembered));
+        self.sweep(&ledger, &seals)?;
         progress(Progress::Step);
         context.tell_refused_listings(&mut ledger);
         incidents.extend(self.skewed());
@@ -92,12 +90,12 @@ impl Sync {
         if report.is_ok() {
             delivered.changes.keys().for_each(|name| self.prune(name));
         }
-        self.conclude(&mut ledger, &report)?;
+        self.conclude(ledger, &report)?;
         Ok(report)
     }
 
     /// Judges the report, puts what is to be told into the outbox, and saves the memory.
-    pub(super) fn conclude(&self, ledger: &mut Ledger, report: &Report) -> Result<(), Error> {
+    pub(super) fn conclude(&self, mut ledger: Ledger, report: &Report) -> Result<(), Error> {
         if report.whole {
             ledger.last_pass = Some(PassRecord {
                 started: report.started,
@@ -130,6 +128,21 @@ impl Sync {
             Err(error) => tracing::error!("failed to keep alerts: {}", error.line()),
         }
         ledger.save(self.store.root())?;
+        *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = Some(ledger);
+        Ok(())
+    }
+
+    /// Removes what a crash left behind. Folders of entries that are untouched, or not looked at in this pass, hold nothing of that kind.
+    fn sweep(&self, ledger: &Ledger, seals: &[Option<Seal>]) -> Result<(), Error> {
+        let entries = self.settings.certificates.iter().zip(seals);
+        let is_sealed = |(entry, seal): (&Certificate, &Option<Seal>)| {
+            let known = ledger.certificates.get(&entry.name).and_then(|record| record.seal.as_ref());
+            known.is_some() && known == seal.as_ref().map(|seal| &seal.mark)
+        };
+        let sealed: HashSet<&str> = entries.filter(|pair| is_sealed(*pair)).map(|(entry, _)| entry.name.as_str()).collect();
+        for stray in self.store.sweep_besides(|name| sealed.contains(name))? {
+            tracing::info!("removed stray `{}`", stray.display());
+        }
         Ok(())
     }
 

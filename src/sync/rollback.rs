@@ -48,7 +48,7 @@ impl Sync {
             requests: 0,
             calls: BTreeMap::new(),
         };
-        self.conclude(&mut ledger, &report)?;
+        self.conclude(ledger, &report)?;
         Ok(report)
     }
 
