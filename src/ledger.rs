@@ -7,6 +7,7 @@
 //! ledgers written before it still load.
 
 mod file;
+mod hashes;
 mod layout;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use crate::config::EventKind;
 use crate::report::{Failure, Fingerprint, Live, Served, SuccessorNote, Valid};
 
 pub use file::{Error, FILE, Loaded, MAX_LEDGER};
+pub use hashes::Hashes;
 
 /// The format written by this version. A newer one is refused, with words.
 pub const VERSION: u32 = 1;
@@ -29,7 +31,7 @@ pub struct Ledger {
     /// [`VERSION`].
     pub version: u32,
     /// By entry name.
-    pub certificates: BTreeMap<String, CertificateRecord>,
+    pub certificates: BTreeMap<String, Box<CertificateRecord>>,
     /// By target name.
     pub targets: BTreeMap<String, TargetRecord>,
     /// By provider name.
@@ -83,9 +85,9 @@ pub struct CertificateRecord {
     /// What is live on disk.
     #[serde(skip_serializing_if = "is_default")]
     pub live: Option<Live>,
-    /// SHA-256 of each file of the live generation, by file name.
+    /// SHA-256 of each file of the live generation.
     #[serde(skip_serializing_if = "is_default")]
-    pub hashes: BTreeMap<String, String>,
+    pub hashes: Hashes,
     /// What the file system told of the live generation when it was last read in full ([`crate::store::Seal`]); `None`: read it again.
     #[serde(skip_serializing_if = "is_default")]
     pub seal: Option<String>,
@@ -127,7 +129,7 @@ pub struct CertificateRecord {
     pub unfit: BTreeMap<String, String>,
     /// By target name.
     #[serde(skip_serializing_if = "is_default")]
-    pub targets: BTreeMap<String, Delivery>,
+    pub targets: BTreeMap<String, Box<Delivery>>,
     /// Hash of each output last written, by path.
     #[serde(skip_serializing_if = "is_default")]
     pub outputs: BTreeMap<String, String>,

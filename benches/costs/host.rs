@@ -168,7 +168,10 @@ impl Daemon {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap();
         let nap = |task: std::fs::DirEntry| {
             let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default().trim().to_owned();
-            (format!("{name}/{}", task.file_name().display()), field_of(&task.path().join("status").display().to_string(), "voluntary_ctxt_switches"))
+            (
+                format!("{name}/{}", task.file_name().display()),
+                field_of(&task.path().join("status").display().to_string(), "voluntary_ctxt_switches"),
+            )
         };
         tasks.flatten().map(nap).collect()
     }

@@ -146,7 +146,14 @@ fn script(host: &Host, quiet: Duration) -> Row {
 fn large(wanted: &dyn Fn(&str) -> bool) -> Vec<Row> {
     let mut rows = Vec::new();
     let (hundred, host) = (Host::new(100), Host::new(10_000));
-    let first_small = median((0..3).map(|_| { hundred.forget(); hundred.sync() }).collect());
+    let first_small = median(
+        (0..3)
+            .map(|_| {
+                hundred.forget();
+                hundred.sync()
+            })
+            .collect(),
+    );
     let first_large = host.sync();
     hundred.settle();
     host.settle();

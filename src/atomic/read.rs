@@ -44,6 +44,25 @@ pub fn read(path: &Path, max: u64) -> Result<Option<Zeroizing<Vec<u8>>>, Error> 
     opened(step("atomic.read", "open", path, open), path)?.map(|file| bytes(&file, path, max)).transpose()
 }
 
+/// Whether the regular file at `path` holds exactly `expected`; ends at the first difference.
+pub(super) fn holds(path: &Path, expected: &[u8]) -> Result<bool, Error> {
+    let open = || rustix::fs::open(path, READING, Mode::empty());
+    let Some(mut file) = opened(step("atomic.read", "open", path, open), path)? else { return Ok(false) };
+    let mut piece = Zeroizing::new(vec![0; COMPARED.min(expected.len() + 1)]);
+    let mut left = expected;
+    loop {
+        let length = step("atomic.read", "read", path, || file.read(&mut piece))?;
+        match (length, left.split_at_checked(length)) {
+            (0, _) => return Ok(left.is_empty()),
+            (_, Some((start, rest))) if piece.get(..length) == Some(start) => left = rest,
+            _ => return Ok(false),
+        }
+    }
+}
+
+/// Bytes compared at once.
+const COMPARED: usize = 64 * 1024;
+
 /// What `path` is; `None` when it is not there.
 pub fn stat(path: &Path) -> Result<Option<Stat>, Error> {
     stat_at(CWD, path, path)

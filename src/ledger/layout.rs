@@ -87,7 +87,16 @@ mod tests {
     fn a_record_is_a_line() {
         let value = serde_json::json!({"a": {"x": {"y": [1, {"z": 2}]}, "w": {}}, "b": {}, "c": [{"d": 1}]});
         let text = String::from_utf8(super::encode(&value).unwrap()).unwrap();
-        let lines = ["{", r#"  "a": {"#, r#"    "w": {},"#, r#"    "x": {"y":[1,{"z":2}]}"#, "  },", r#"  "b": {},"#, r#"  "c": [{"d":1}]"#, "}"];
+        let lines = [
+            "{",
+            r#"  "a": {"#,
+            r#"    "w": {},"#,
+            r#"    "x": {"y":[1,{"z":2}]}"#,
+            "  },",
+            r#"  "b": {},"#,
+            r#"  "c": [{"d":1}]"#,
+            "}",
+        ];
         assert_eq!(text, lines.join("\n"));
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }

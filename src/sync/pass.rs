@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::alert::rules;
 use crate::certificate::{self, Roots};
 use crate::config::{Certificate, Cloud, EventKind, Settings};
-use crate::ledger::{CertificateRecord, Ledger, PassRecord};
+use crate::ledger::{CertificateRecord, Hashes, Ledger, PassRecord};
 use crate::report::{Action, CertificateReport, Failure, Incident, Report};
 use crate::store::{Installed, Seal, Store};
 
@@ -51,8 +51,7 @@ impl Sync {
         let mut incidents: Vec<Incident> = loaded.rebuilt.map(ledger_rebuilt).into_iter().collect();
         self.recall(&ledger);
         let remembered = Arc::new(ledger);
-        let (context, seals) =
-            tokio::join!(self.watched(progress, self.context(scope, stop)), self.seals(&remembered, scope));
+        let (context, seals) = tokio::join!(self.watched(progress, self.context(scope, stop)), self.seals(&remembered, scope));
         let (context, mut ledger) = (Arc::new(context), Arc::unwrap_or_clone(remembered));
         self.sweep(&ledger, &seals)?;
         progress(Progress::Step);
@@ -235,7 +234,7 @@ impl Sync {
         let quiet = context.places.len() - places.len();
         for place in places {
             let Some(entry) = self.settings.certificates.get(place) else { continue };
-            let record = ledger.certificates.get(&entry.name).cloned().unwrap_or_default();
+            let record = ledger.certificates.get(&entry.name).map(|record| (**record).clone()).unwrap_or_default();
             let seal = seals.get_mut(place).and_then(Option::take);
             let (context, entry, room, stop) = (context.clone(), entry.clone(), room.clone(), stop.clone());
             let task = tasks.spawn(async move {
@@ -408,7 +407,7 @@ impl Context {
     async fn stage(&self, done: &mut Done) {
         let Verdict::Install { bundle, .. } = &done.finding.verdict else { return };
         let (store, name, bundle) = (self.store.clone(), done.entry.name.clone(), bundle.clone());
-        let written = tokio::task::spawn_blocking(move || store.write(&name, &bundle)).await;
+        let written = tokio::task::spawn_blocking(move || store.write_ahead(&name, &bundle)).await;
         match written {
             Ok(Ok(installed)) => done.staged = Some(installed),
             Ok(Err(error)) => {
@@ -429,7 +428,7 @@ struct Tended {
 
 fn tend(store: &Store, entry: &Certificate, record: &CertificateRecord, now: Timestamp) -> Tended {
     let mut tended = Tended { live: None, waiting: waiting(store, entry, record), drift: Vec::new(), problem: None };
-    match store.repair(&entry.name, &record.hashes, record.live.as_ref().map(|live| live.generation.as_str())) {
+    match store.repair(&entry.name, &record.hashes.by_name(), record.live.as_ref().map(|live| live.generation.as_str())) {
         Ok(repair) => {
             tended.drift = repair.drift;
             tended.live = repair.installed;
@@ -517,7 +516,8 @@ impl Done {
     }
 
     fn panicked(entry: &Certificate, ledger: &Ledger, error: &tokio::task::JoinError) -> Done {
-        let mut done = Done::new(entry, ledger.certificates.get(&entry.name).cloned().unwrap_or_default());
+        let mut done =
+            Done::new(entry, ledger.certificates.get(&entry.name).map(|record| (**record).clone()).unwrap_or_default());
         done.finding.verdict = Verdict::Failed(panicked(error));
         done
     }
@@ -541,7 +541,7 @@ impl Done {
         record.targets.retain(|target, _| self.entry.deploy.contains(target));
         if let Some(live) = &self.live {
             record.live = Some(live::live_of(live));
-            record.hashes = live.hashes.clone();
+            record.hashes = Hashes::from(&live.hashes);
         }
         record.seal = self.proof(record, now);
         record.valid = self.finding.valid.or(record.valid);
