@@ -146,8 +146,8 @@ impl Probe {
 }
 
 impl Client {
-    /// A client for `settings`. Asks nobody and reads no secret yet; fails (kind `setup`) if `ca_file` cannot be used or the system has no
-    /// CA certificates at all.
+    /// A client for `settings`. Asks nobody and reads no secret yet; fails (kind `setup`) if `ca_file` cannot be used. Where
+    /// the system has no CA certificates at all, the first request says so.
     pub fn new(settings: &Provider, clock: Clock) -> Result<Client, Error> {
         Client::with_limits(settings, clock, Limits::default())
     }

@@ -51,6 +51,7 @@ impl Store {
             }
             Found::Intact { bundle, why } => {
                 let installed = self.write_unlike(name, &bundle, Some(&wanted.generation))?;
+                self.settle_generations()?;
                 self.publish(name, &installed.generation)?;
                 repair.drift.extend(wanted.broken.flatten().map(|was| format!("`live/{name}` {was}; it was put back")));
                 repair.drift.push(format!(
