@@ -59,6 +59,7 @@ impl Error {
     /// What would mend it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Error::AnotherDaemon(error) => error.hint(),
             Error::Sync(error) => error.hint(),
             Error::Downgrade(error) => error.hint(),
             _ => None,
@@ -237,6 +238,7 @@ impl Daemon {
                 }
                 tell(report);
             }
+            Err(sync::Error::Stopped) => tracing::info!("stopped while another pass was waited for"),
             Err(error) => tracing::error!("failed to run a pass: {}", Failure::new("pass", error).hint(error.hint())),
         }
         self.show();
@@ -252,8 +254,8 @@ impl Daemon {
     /// Hangs out what is known now: board, status file, text file, systemd's sentence.
     fn show(&self) {
         let settings = self.sync.settings();
-        let ledger = match Ledger::peek(self.sync.store().root()) {
-            Ok(loaded) => loaded.ledger,
+        let ledger = match self.sync.take_ledger() {
+            Ok(ledger) => ledger,
             Err(error) => {
                 tracing::warn!("failed to read the ledger: {error}");
                 return;
@@ -379,8 +381,8 @@ async fn ended(pass: &mut Option<Pass>) -> Result<Result<Report, sync::Error>, t
 /// The status document as of now.
 pub fn document(settings: &Settings, store: &Store, ledger: &Ledger, clock: &Clock) -> Document {
     let now = clock.now();
-    let is_live = |name: &String| store.live_generation(name).ok().flatten().is_some();
-    let on_disk: BTreeSet<String> = store.names().unwrap_or_default().into_iter().filter(is_live).collect();
+    let known: BTreeSet<&str> = settings.certificates.iter().map(|entry| entry.name.as_str()).collect();
+    let on_disk = store.live_names(|name| known.contains(name)).unwrap_or_default();
     let daemon = &settings.daemon;
     let pace = Pace {
         next_pass: schedule::next(&daemon.schedule, &daemon.timezone, now),

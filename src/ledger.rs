@@ -7,6 +7,8 @@
 //! ledgers written before it still load.
 
 mod file;
+mod hashes;
+mod layout;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +19,7 @@ use crate::config::EventKind;
 use crate::report::{Failure, Fingerprint, Live, Served, SuccessorNote, Valid};
 
 pub use file::{Error, FILE, Loaded, MAX_LEDGER};
+pub use hashes::Hashes;
 
 /// The format written by this version. A newer one is refused, with words.
 pub const VERSION: u32 = 1;
@@ -28,7 +31,7 @@ pub struct Ledger {
     /// [`VERSION`].
     pub version: u32,
     /// By entry name.
-    pub certificates: BTreeMap<String, CertificateRecord>,
+    pub certificates: BTreeMap<String, Box<CertificateRecord>>,
     /// By target name.
     pub targets: BTreeMap<String, TargetRecord>,
     /// By provider name.
@@ -61,54 +64,80 @@ pub struct PassRecord {
 #[serde(default)]
 pub struct CertificateRecord {
     /// Its provider's table.
+    #[serde(skip_serializing_if = "is_default")]
     pub provider: String,
     /// The provider's id of what is live; after an adoption not the configured one.
+    #[serde(skip_serializing_if = "is_default")]
     pub id: Option<String>,
     /// The configured id (or domain) that this record belongs to: another one starts afresh.
+    #[serde(skip_serializing_if = "is_default")]
     pub wanted: String,
     /// Ids this entry had before, newest last.
+    #[serde(skip_serializing_if = "is_default")]
     pub former_ids: Vec<String>,
     /// The provider's flag at the last look.
+    #[serde(skip_serializing_if = "is_default")]
     pub valid: Option<Valid>,
     /// The leaf that was fetched last.
+    #[serde(skip_serializing_if = "is_default")]
     pub fetched: Option<Fingerprint>,
     /// End of the leaf that was fetched last, by its own dates.
+    #[serde(skip_serializing_if = "is_default")]
     pub fetched_not_after: Option<Timestamp>,
     /// What is live on disk.
+    #[serde(skip_serializing_if = "is_default")]
     pub live: Option<Live>,
-    /// SHA-256 of each file of the live generation, by file name.
-    pub hashes: BTreeMap<String, String>,
+    /// SHA-256 of each file of the live generation.
+    #[serde(skip_serializing_if = "is_default")]
+    pub hashes: Hashes,
+    /// What the file system told of the live generation when it was last read in full ([`crate::store::Seal`]); `None`: read it again.
+    #[serde(skip_serializing_if = "is_default")]
+    pub seal: Option<String>,
     /// What the provider's listing said when it was fetched last: a cheap "did it change".
+    #[serde(skip_serializing_if = "is_default")]
     pub seen: Option<String>,
     /// When the next full check is due although the listing says nothing changed.
+    #[serde(skip_serializing_if = "is_default")]
     pub full_check: Option<Timestamp>,
     /// SHA-256 of the user's own key file when it was last used.
+    #[serde(skip_serializing_if = "is_default")]
     pub key_file_hash: Option<String>,
     /// When it was last looked at with success.
+    #[serde(skip_serializing_if = "is_default")]
     pub last_checked: Option<Timestamp>,
     /// When another generation last went live.
+    #[serde(skip_serializing_if = "is_default")]
     pub last_changed: Option<Timestamp>,
     /// What failed at the last try; `None` when it went well.
+    #[serde(skip_serializing_if = "is_default")]
     pub last_error: Option<Failure>,
     /// Failing passes in a row.
+    #[serde(skip_serializing_if = "is_default")]
     pub failures: u32,
     /// Why the newest fetched one is not live yet.
+    #[serde(skip_serializing_if = "is_default")]
     pub held: Option<String>,
     /// When the held one may be looked at again; `None`: not by itself.
+    #[serde(skip_serializing_if = "is_default")]
     pub held_until: Option<Timestamp>,
     /// Certificates that a server rejected, or that were rolled back by hand.
+    #[serde(skip_serializing_if = "is_default")]
     pub rejected: Vec<Rejection>,
     /// What the listing said of a rejected certificate, by its id: listed otherwise, it is another question.
     pub rejected_seen: BTreeMap<String, String>,
     /// A renewal seen but not installed.
+    #[serde(skip_serializing_if = "is_default")]
     pub successor: Option<SuccessorNote>,
     /// Candidates that were fetched and cannot be adopted: listing strings -> why.
+    #[serde(skip_serializing_if = "is_default")]
     pub unfit: BTreeMap<String, String>,
     /// Those of them that only have not started yet, with their start.
     pub unfit_until: BTreeMap<String, Timestamp>,
     /// By target name.
-    pub targets: BTreeMap<String, Delivery>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub targets: BTreeMap<String, Box<Delivery>>,
     /// Hash of each output last written, by path.
+    #[serde(skip_serializing_if = "is_default")]
     pub outputs: BTreeMap<String, String>,
     /// The live leaf when a pass last came to its end: another one went live in a pass that died before it could tell.
     pub concluded: Option<Fingerprint>,
@@ -136,14 +165,19 @@ pub struct Rejection {
 #[serde(default)]
 pub struct Delivery {
     /// The leaf on disk when the target was last told.
+    #[serde(skip_serializing_if = "is_default")]
     pub published: Option<Fingerprint>,
     /// The leaf of the last reload (or update in place) that succeeded.
+    #[serde(skip_serializing_if = "is_default")]
     pub reloaded: Option<Fingerprint>,
     /// The leaf that was seen served.
+    #[serde(skip_serializing_if = "is_default")]
     pub verified: Option<Fingerprint>,
     /// What was seen at the last look.
+    #[serde(skip_serializing_if = "is_default")]
     pub served: Vec<Served>,
     /// Pairs of address and name that never served it and were told once.
+    #[serde(skip_serializing_if = "is_default")]
     pub never_matched: Vec<String>,
 }
 
@@ -200,4 +234,9 @@ pub struct Raised {
     pub last: Timestamp,
     /// Channels that got it.
     pub channels: Vec<String>,
+}
+
+/// What says nothing is not written: ten thousand records are read and written in one piece.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

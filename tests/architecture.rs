@@ -11,8 +11,9 @@ const NOUNS: &[&str] = &["atomic", "certificate", "clock", "config", "failpoint"
 /// Each does one step, and knows no other.
 const VERBS: &[&str] = &["alert", "archive", "deploy", "observe", "provider", "schedule", "store"];
 
+type Names = &'static [&'static str];
 /// Each module with those that it may import besides itself, and whether it may import every noun or verb.
-const HOUSE: &[(&str, &[&str], &[&[&str]])] = &[
+const HOUSE: &[(&str, Names, &[Names])] = &[
     // nouns
     ("clock", &[], &[]),
     ("config", &[], &[]),

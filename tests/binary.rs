@@ -255,7 +255,7 @@ async fn status_as_a_plugin_has_the_codes_of_nagios() {
 #[tokio::test(flavor = "multi_thread")]
 async fn somebody_who_may_read_only_the_status_file_sees_the_status() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("needs root: another user is played here");
+        // Only root can play another user; the suite's own run is root's.
         return;
     }
     let host = Host::with_www("").await;

@@ -320,6 +320,39 @@ async fn a_stop_during_a_reload_finishes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stop_does_not_wait_for_a_webhook_that_hangs_and_the_alert_is_not_lost() {
+    let world = World::start().await;
+    add(&world, 1, "www.example.com", 9);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let hook = format!("[[alerts.channel]]\nkind = \"webhook\"\nname = \"hook\"\nurl = \"http://{address}/hook\"\n");
+    let heartbeat = format!("[alerts]\nheartbeat_url = \"http://{address}/beat\"\n");
+    let mut daemon = Daemon::start(&world, &format!("{NEVER}{WWW}{heartbeat}{hook}"));
+    daemon.settled();
+    let (_first, _) = silent.accept().unwrap();
+    assert!(daemon.ends_well() < Duration::from_secs(5));
+    // The next daemon brings it, to a webhook that answers.
+    let (told, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = silent.accept() {
+            let mut request = Vec::new();
+            let mut buffer = [0; 4096];
+            stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+            while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                request.extend_from_slice(&buffer[..length]);
+            }
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let _ = told.send(String::from_utf8_lossy(&request).into_owned());
+        }
+    });
+    let mut daemon = Daemon::start(&world, &format!("{NEVER}{WWW}{heartbeat}{hook}"));
+    daemon.settled();
+    let end = Instant::now() + PATIENCE;
+    while !heard.recv_timeout(end.saturating_duration_since(Instant::now())).unwrap().contains("\"event\":\"expiring\"") {}
+    daemon.ends_well();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_daemon_is_75_and_two_state_directories_live_side_by_side() {
     let (world, other) = (World::start().await, World::start().await);
     add(&world, 1, "www.example.com", 60);
@@ -404,7 +437,7 @@ async fn passes_longer_than_the_schedule_neither_overlap_nor_pile_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_secret_is_in_the_log_at_trace() {
     let world = World::start().await;
-    let issued = vec![
+    let issued = [
         add(&world, 1, "www.example.com", 60),
         world.pki.issue(Leaf::new(["own.example.com"])),
         world.pki.issue(Leaf::new(["api.example.com"]).days(9)),

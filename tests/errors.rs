@@ -312,3 +312,43 @@ async fn a_rejected_credential_is_tried_once_until_somebody_says_that_it_is_mend
     let report = scene.world.pass(&again).await;
     assert!(report.is_ok(), "{:?}", report.certificates);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_wrong_is_told_once_and_decides_nothing() {
+    let scene = Scene::new().await;
+    // By the clouds' clock, which CDS goes by for `Valid`, this one is over; by ours it is not.
+    let clock = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * 60 + 1);
+    scene.world.cloud.set_now(clock);
+    for _ in 0..3 {
+        scene.pass().await;
+    }
+    let names = scene.world.event_names();
+    assert!(names.contains(&"clock_skew".to_owned()) && !names.contains(&"expired".to_owned()), "{names:?}");
+    std::fs::remove_file(scene.world.path("events")).unwrap();
+    scene.world.cloud.set_skew(jiff::SignedDuration::ZERO);
+    scene.pass().await;
+    scene.world.cloud.set_skew(jiff::SignedDuration::from_hours(2));
+    for _ in 0..3 {
+        scene.pass().await;
+    }
+    let events = scene.world.events();
+    let skewed: Vec<_> = events.iter().filter(|event| event["event"] == "clock_skew").collect();
+    assert!(!skewed.is_empty() && skewed.len() <= 3, "once for each provider: {:?}", scene.world.event_names());
+    assert!(
+        skewed[0]["message"].as_str().unwrap().contains("120 minutes")
+            || skewed[0]["message"].as_str().unwrap().contains("119 minutes"),
+        "{}",
+        skewed[0]
+    );
+    assert!(events.iter().all(|event| event["event"] != "expired"), "{:?}", scene.world.event_names());
+    scene.world.cloud.set_skew(jiff::SignedDuration::ZERO);
+    let report = scene.pass().await;
+    assert!(report.is_ok(), "{:?}", report.certificates);
+    assert!(scene.world.event_names().contains(&"resolved".to_owned()), "{:?}", scene.world.event_names());
+    let again = scene.pass().await;
+    assert!(
+        again.is_ok() && scene.world.cloud.rejections().iter().all(|refused| refused.code != "APIGW.0307"),
+        "{:?}",
+        scene.world.cloud.rejections()
+    );
+}

@@ -31,8 +31,8 @@ fn full() -> Ledger {
     let mut record =
         CertificateRecord { provider: "scm".into(), valid: Some(Valid::Expiring), live: Some(live), ..Default::default() };
     record.rejected.push(Rejection { fingerprint, id: None, why: "no".into(), tries: 1, next_try: Some(now()) });
-    record.targets.insert("nginx".into(), Delivery { verified: Some(fingerprint), ..Default::default() });
-    ledger.certificates.insert("www".into(), record);
+    record.targets.insert("nginx".into(), Delivery { verified: Some(fingerprint), ..Default::default() }.into());
+    ledger.certificates.insert("www".into(), record.into());
     ledger.targets.insert("nginx".into(), TargetRecord { pending: Some("window".into()), ..Default::default() });
     ledger.providers.insert("scm".into(), Default::default());
     let raised = Raised {
@@ -141,7 +141,7 @@ fn older_and_richer_ledgers_load() {
     write(state.path(), r#"{"version":1,"certificates":{"www":{"provider":"scm","colour":"blue"}},"moods":{"today":"good"}}"#);
     let loaded = Ledger::load(state.path()).unwrap();
     assert_eq!(loaded.rebuilt, None);
-    assert_eq!(loaded.ledger.certificates["www"], CertificateRecord { provider: "scm".into(), ..Default::default() });
+    assert_eq!(*loaded.ledger.certificates["www"], CertificateRecord { provider: "scm".into(), ..Default::default() });
 }
 
 #[test]

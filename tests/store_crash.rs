@@ -38,7 +38,7 @@ fn pass(state: &std::path::Path, bundle: &certsyncd::certificate::Bundle) {
     let mut ledger = loaded.ledger;
     let record: &mut CertificateRecord = ledger.certificates.entry(NAME.to_owned()).or_default();
     let generation = record.live.as_ref().map(|live| live.generation.clone());
-    let repair = store.repair(NAME, &record.hashes, generation.as_deref()).unwrap();
+    let repair = store.repair(NAME, &record.hashes.by_name(), generation.as_deref()).unwrap();
     assert!(repair.damaged.is_none() && repair.drift.is_empty(), "a crash looks like drift: {repair:?}");
     let live = match repair.installed.filter(|installed| installed.bundle.fingerprint() == bundle.fingerprint()) {
         Some(installed) => installed,
@@ -50,7 +50,7 @@ fn pass(state: &std::path::Path, bundle: &certsyncd::certificate::Bundle) {
     };
     // Also when it was live already: the pass before may have died between publishing and remembering.
     if generation.as_deref() != Some(live.generation.as_str()) {
-        record.hashes = live.hashes;
+        record.hashes = (&live.hashes).into();
         record.live = Some(certsyncd::report::Live {
             fingerprint: bundle.fingerprint(),
             generation: live.generation,

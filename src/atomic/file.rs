@@ -8,7 +8,8 @@ use std::path::Path;
 use rustix::fs::{CWD, Gid, Mode, OFlags, RenameFlags, Uid};
 use tempfile::NamedTempFile;
 
-use super::{Access, Error, TEMPORARY, is_unmapped, parent, read, step, sync_folder};
+use super::read::holds;
+use super::{Access, Error, TEMPORARY, is_unmapped, parent, step, sync_folder};
 
 /// What [`write()`] had to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,10 +59,21 @@ pub fn take_over(path: &Path, kept: &Path, bytes: &[u8], access: Access) -> Resu
     }
 }
 
+/// As [`write()`], for what can be made again: the old bytes or the new ones for every reader, but after a power failure maybe neither.
+pub fn write_lightly(path: &Path, bytes: &[u8], access: Access) -> Result<Change, Error> {
+    let change = compare(path, bytes, access)?;
+    if change != Change::Nothing {
+        let temporary = prepare_unsynced(path, bytes, access)?;
+        step("atomic.rename", "rename a temporary file to", path, || temporary.persist(path).map_err(|error| error.error))?;
+    }
+    Ok(change)
+}
+
 /// A new file in a folder that nobody reads yet; synced, but not its folder. Fails when `path` exists.
 pub fn create(path: &Path, bytes: &[u8], access: Access) -> Result<(), Error> {
     let file = step("atomic.create", "create", path, || new_file().open(path))?;
-    fill(&file, path, bytes, access)
+    fill(&file, path, bytes, access)?;
+    sync_file(&file, path)
 }
 
 /// Renames `path` to `aside`, over what may stand there; `false` when there was nothing.
@@ -95,9 +107,7 @@ fn compare(path: &Path, bytes: &[u8], access: Access) -> Result<Change, Error> {
     if found.is_dir() {
         return Err(Error::Kind { path: path.to_owned(), found: "a folder", expected: "a file" });
     }
-    let same_bytes = found.is_file()
-        && found.len() == bytes.len() as u64
-        && read(path, found.len()).is_ok_and(|now| now.is_some_and(|now| now.as_slice() == bytes));
+    let same_bytes = found.is_file() && found.len() == bytes.len() as u64 && holds(path, bytes).unwrap_or(false);
     let foreign = |wanted: Option<u32>, is: u32| wanted.is_some_and(|wanted| wanted != is && !is_unmapped(is));
     Ok(match same_bytes {
         false => Change::Content,
@@ -109,6 +119,12 @@ fn compare(path: &Path, bytes: &[u8], access: Access) -> Result<Change, Error> {
 
 /// A complete, synced file under a temporary name beside `path`; goes away by itself unless it is renamed.
 fn prepare(path: &Path, bytes: &[u8], access: Access) -> Result<NamedTempFile, Error> {
+    let temporary = prepare_unsynced(path, bytes, access)?;
+    sync_file(temporary.as_file(), path)?;
+    Ok(temporary)
+}
+
+fn prepare_unsynced(path: &Path, bytes: &[u8], access: Access) -> Result<NamedTempFile, Error> {
     let temporary = loop {
         let temporary = step("atomic.create", "create a temporary file beside", path, || {
             tempfile::Builder::new().prefix(TEMPORARY).permissions(PermissionsExt::from_mode(0o600)).tempfile_in(parent(path))
@@ -138,7 +154,10 @@ fn fill(file: &File, path: &Path, bytes: &[u8], access: Access) -> Result<(), Er
     let (first, second) = bytes.split_at(if cfg!(feature = "failpoints") { bytes.len() / 2 } else { bytes.len() });
     let mut writer = file;
     step("atomic.write", "write", path, || writer.write_all(first))?;
-    step("atomic.write.torn", "write", path, || writer.write_all(second))?;
+    step("atomic.write.torn", "write", path, || writer.write_all(second))
+}
+
+fn sync_file(file: &File, path: &Path) -> Result<(), Error> {
     step("atomic.sync", "sync", path, || file.sync_all())
 }
 

@@ -12,13 +12,21 @@ use super::{Error, MAX_ENTRIES, TEMPORARY, is_us, parent, step};
 
 /// Makes one folder with exactly `mode` and syncs its parent; `false` when it was there (whatever its mode).
 pub fn create_folder(path: &Path, mode: u32) -> Result<bool, Error> {
+    let is_new = create_folder_unsynced(path, mode)?;
+    if is_new {
+        sync_folder(parent(path))?;
+    }
+    Ok(is_new)
+}
+
+/// As [`create_folder`]; whoever makes many syncs the parent once, by [`sync_folder`].
+pub fn create_folder_unsynced(path: &Path, mode: u32) -> Result<bool, Error> {
     match step("atomic.folder.create", "create folder", path, || DirBuilder::new().mode(0o700).create(path)) {
         Ok(()) => {}
         Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => return Ok(false),
         Err(error) => return Err(error),
     }
     set_mode(path, mode)?;
-    sync_folder(parent(path))?;
     Ok(true)
 }
 
@@ -103,6 +111,24 @@ pub fn list(path: &Path) -> Result<Vec<String>, Error> {
     for entry in entries.take(MAX_ENTRIES) {
         let entry = entry.map_err(|error| Error::io("list folder", path, error))?;
         names.extend(entry.file_name().into_string().ok());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// As [`list`], but only the symbolic links.
+pub fn list_links(path: &Path) -> Result<Vec<String>, Error> {
+    let entries = match step("atomic.read", "list folder", path, || std::fs::read_dir(path)) {
+        Ok(entries) => entries,
+        Err(error) if error.is_missing() => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut names = Vec::new();
+    for entry in entries.take(MAX_ENTRIES) {
+        let entry = entry.map_err(|error| Error::io("list folder", path, error))?;
+        if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+            names.extend(entry.file_name().into_string().ok());
+        }
     }
     names.sort();
     Ok(names)

@@ -12,6 +12,12 @@ use super::{Error, TEMPORARY, parent, remove_tree, step, sync_folder};
 /// A file or folder in its place (somebody copied certificates there) is swapped out in one step too and stays as `kept`; when something
 /// is kept already, it is removed.
 pub fn replace_link(path: &Path, target: &Path, kept: &Path) -> Result<(), Error> {
+    replace_link_unsynced(path, target, kept)?;
+    sync_folder(parent(path))
+}
+
+/// As [`replace_link`]; whoever replaces many syncs their folder once, by [`sync_folder`].
+pub fn replace_link_unsynced(path: &Path, target: &Path, kept: &Path) -> Result<(), Error> {
     let temporary = temporary_link(path, target)?;
     let replaced = match path.symlink_metadata().is_ok_and(|found| !found.is_symlink()) {
         false => step("atomic.rename", "rename a temporary link to", path, || std::fs::rename(&temporary, path)),
@@ -21,8 +27,7 @@ pub fn replace_link(path: &Path, target: &Path, kept: &Path) -> Result<(), Error
         // Best effort: a sweep would find it too.
         let _ = std::fs::remove_file(&temporary);
     }
-    replaced?;
-    sync_folder(parent(path))
+    replaced
 }
 
 /// Where the link at `path` points; `None` when nothing is there.

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use zeroize::Zeroizing;
 
@@ -28,11 +29,39 @@ pub struct Stat {
     pub group: u32,
 }
 
+/// What the kernel keeps of a file, folder or link: whoever changes one of them leaves a trace here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// Inode, size, kind and mode, owner, group, and the time of the last change in seconds and nanoseconds.
+    pub numbers: [u64; 7],
+    /// The time of the last change: of content, name, mode or owner. Nobody can set it.
+    pub changed: Timestamp,
+}
+
 /// The bytes of a regular file (a link is followed); `None` when it is not there. Refuses more than `max` bytes.
 pub fn read(path: &Path, max: u64) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
     let open = || rustix::fs::open(path, READING, Mode::empty());
     opened(step("atomic.read", "open", path, open), path)?.map(|file| bytes(&file, path, max)).transpose()
 }
+
+/// Whether the regular file at `path` holds exactly `expected`; ends at the first difference.
+pub(super) fn holds(path: &Path, expected: &[u8]) -> Result<bool, Error> {
+    let open = || rustix::fs::open(path, READING, Mode::empty());
+    let Some(mut file) = opened(step("atomic.read", "open", path, open), path)? else { return Ok(false) };
+    let mut piece = Zeroizing::new(vec![0; COMPARED.min(expected.len() + 1)]);
+    let mut left = expected;
+    loop {
+        let length = step("atomic.read", "read", path, || file.read(&mut piece))?;
+        match (length, left.split_at_checked(length)) {
+            (0, _) => return Ok(left.is_empty()),
+            (_, Some((start, rest))) if piece.get(..length) == Some(start) => left = rest,
+            _ => return Ok(false),
+        }
+    }
+}
+
+/// Bytes compared at once.
+const COMPARED: usize = 64 * 1024;
 
 /// What `path` is; `None` when it is not there.
 pub fn stat(path: &Path) -> Result<Option<Stat>, Error> {
@@ -42,6 +71,11 @@ pub fn stat(path: &Path) -> Result<Option<Stat>, Error> {
 /// As [`stat`], of what a link leads to.
 pub fn stat_following(path: &Path) -> Result<Option<Stat>, Error> {
     found(step("atomic.read", "look at", path, || rustix::fs::stat(path)))
+}
+
+/// The trace of `path`; `None` when it is not there.
+pub fn trace(path: &Path) -> Result<Option<Trace>, Error> {
+    traced(step("atomic.read", "look at", path, || rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)))
 }
 
 /// At most the first `max` bytes of a file.
@@ -81,6 +115,11 @@ impl Folder {
     /// What `name` in it is; `None` when it is not there.
     pub fn stat(&self, name: &str) -> Result<Option<Stat>, Error> {
         stat_at(&self.handle, Path::new(name), &self.path.join(name))
+    }
+
+    /// The trace of `path` below it; `None` when it is not there.
+    pub fn trace(&self, path: &Path) -> Result<Option<Trace>, Error> {
+        traced(step("atomic.read", "look at", path, || rustix::fs::statat(&self.handle, path, AtFlags::SYMLINK_NOFOLLOW)))
     }
 
     /// Gives `name` in it (`.` for itself) another mode and, where given, another owner and group.
@@ -142,6 +181,26 @@ fn found(result: Result<rustix::fs::Stat, Error>) -> Result<Option<Stat>, Error>
             owner: found.st_uid,
             group: found.st_gid,
         })),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn traced(result: Result<rustix::fs::Stat, Error>) -> Result<Option<Trace>, Error> {
+    match result {
+        Ok(found) => {
+            let (seconds, nanoseconds) = (found.st_ctime as i64, found.st_ctime_nsec as u64);
+            let numbers = [
+                found.st_ino,
+                found.st_size as u64,
+                u64::from(found.st_mode),
+                u64::from(found.st_uid),
+                u64::from(found.st_gid),
+                seconds as u64,
+                nanoseconds,
+            ];
+            Ok(Some(Trace { numbers, changed: Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX) }))
+        }
         Err(error) if error.is_missing() => Ok(None),
         Err(error) => Err(error),
     }

@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use sha2::{Digest, Sha256};
@@ -17,51 +17,58 @@ use super::{Error, Piece};
 /// Bytes of one CA file; Debian's whole bundle is 220 KiB.
 pub const MAX_ROOTS_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Trust anchors: the system's, and further ones.
+/// Trust anchors: the system's, and further ones. Clones share them.
 #[derive(Clone)]
-pub struct Roots(Arc<Vec<TrustAnchor<'static>>>);
+pub struct Roots(Arc<Anchors>);
+
+struct Anchors {
+    /// All of them, once they were needed.
+    all: OnceLock<Vec<TrustAnchor<'static>>>,
+    /// Those to which the system's are added then.
+    further: Vec<TrustAnchor<'static>>,
+}
 
 impl Roots {
     /// The system's authorities (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured) and those of `extra_ca_files`.
     ///
     /// Fails when an extra file cannot be read or holds none, and when there is no authority at all.
     pub fn system(extra_ca_files: &[PathBuf]) -> Result<Roots, Error> {
-        let native = rustls_native_certs::load_native_certs();
-        let mut anchors: Vec<TrustAnchor<'static>> = native.certs.iter().filter_map(anchor).collect();
-        for path in extra_ca_files {
-            let bytes = read(path).map_err(|source| Error::RootsFile { path: path.clone(), source })?;
-            anchors.extend(from_pem(&path.display().to_string(), bytes)?);
-        }
-        if anchors.is_empty() {
-            return Err(Error::NoRoots { why: native.errors.iter().map(ToString::to_string).collect() });
-        }
-        Ok(Roots(Arc::new(anchors)))
+        let (native, why) = native();
+        let mut anchors = native;
+        anchors.extend(further(extra_ca_files)?);
+        if anchors.is_empty() { Err(Error::NoRoots { why }) } else { Ok(Roots::of(anchors)) }
+    }
+
+    /// As [`Roots::system`], but the system's authorities are read when somebody is first held against them: that takes longer than a pass
+    /// in which nothing changed. If there is none at all, nobody is trusted.
+    pub fn system_when_needed(extra_ca_files: &[PathBuf]) -> Result<Roots, Error> {
+        Ok(Roots(Arc::new(Anchors { all: OnceLock::new(), further: further(extra_ca_files)? })))
     }
 
     /// Nobody is trusted.
     pub fn none() -> Roots {
-        Roots(Arc::new(Vec::new()))
+        Roots::of(Vec::new())
     }
 
     /// The authorities of a PEM text; at least one must be usable.
     pub fn from_pem(pem: &[u8]) -> Result<Roots, Error> {
-        from_pem("CA certificates", Zeroizing::new(pem.to_vec())).map(|anchors| Roots(Arc::new(anchors)))
+        from_pem("CA certificates", Zeroizing::new(pem.to_vec())).map(Roots::of)
     }
 
     /// How many authorities.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.anchors().len()
     }
 
     /// Whether nobody is trusted.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.anchors().is_empty()
     }
 
     /// A short text that is another one when other authorities are trusted: for remembering who was not.
     pub fn fingerprint(&self) -> String {
         let mut names: Vec<_> =
-            self.0.iter().map(|anchor| (anchor.subject.as_ref(), anchor.subject_public_key_info.as_ref())).collect();
+            self.anchors().iter().map(|anchor| (anchor.subject.as_ref(), anchor.subject_public_key_info.as_ref())).collect();
         names.sort_unstable();
         let digest =
             names.iter().fold(Sha256::new(), |hash, (subject, key)| hash.chain_update(subject).chain_update(key)).finalize();
@@ -69,7 +76,11 @@ impl Roots {
     }
 
     pub(super) fn anchors(&self) -> &[TrustAnchor<'static>] {
-        &self.0
+        self.0.all.get_or_init(|| native().0.into_iter().chain(self.0.further.iter().cloned()).collect())
+    }
+
+    fn of(anchors: Vec<TrustAnchor<'static>>) -> Roots {
+        Roots(Arc::new(Anchors { all: OnceLock::from(anchors), further: Vec::new() }))
     }
 }
 
@@ -77,6 +88,21 @@ impl std::fmt::Debug for Roots {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Roots({})", self.len())
     }
+}
+
+/// The system's authorities, and why some could not be read.
+fn native() -> (Vec<TrustAnchor<'static>>, Vec<String>) {
+    let native = rustls_native_certs::load_native_certs();
+    (native.certs.iter().filter_map(anchor).collect(), native.errors.iter().map(ToString::to_string).collect())
+}
+
+fn further(files: &[PathBuf]) -> Result<Vec<TrustAnchor<'static>>, Error> {
+    let mut anchors = Vec::new();
+    for path in files {
+        let bytes = read(path).map_err(|source| Error::RootsFile { path: path.clone(), source })?;
+        anchors.extend(from_pem(&path.display().to_string(), bytes)?);
+    }
+    Ok(anchors)
 }
 
 fn from_pem(name: &str, bytes: Zeroizing<Vec<u8>>) -> Result<Vec<TrustAnchor<'static>>, Error> {

@@ -256,7 +256,7 @@ async fn one_shot(command: &Command, sync: &sync::Sync) -> u8 {
 
 /// The exit code of an error of the daemon, which is printed.
 fn failed(error: &daemon::Error) -> u8 {
-    print::error_with(error, error.hint());
+    print::hinted(error, error.hint());
     match error {
         daemon::Error::AnotherDaemon(_) => BUSY,
         daemon::Error::Sync(error) => code_of(error),
@@ -268,7 +268,7 @@ fn failed(error: &daemon::Error) -> u8 {
 
 /// The exit code of an error that prevented a pass, which is printed.
 fn sync_failed(error: &sync::Error) -> u8 {
-    print::error_with(error, error.hint());
+    print::hinted(error, error.hint());
     code_of(error)
 }
 

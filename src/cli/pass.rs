@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::daemon;
-use crate::ledger::Ledger;
 use crate::observe::status;
 use crate::report::{Action, Fingerprint, Report, TargetAction};
 use crate::sync::{Progress, Scope, Sync};
@@ -80,8 +79,8 @@ async fn finish(sync: &Sync, done: Result<Report, crate::sync::Error>, json: boo
 
 /// Leaves what `status` shows to those who may not read the ledger.
 fn write_status(sync: &Sync) {
-    let Ok(loaded) = Ledger::peek(sync.store().root()) else { return };
-    let document = daemon::document(sync.settings(), sync.store(), &loaded.ledger, &Clock::system());
+    let Ok(ledger) = sync.take_ledger() else { return };
+    let document = daemon::document(sync.settings(), sync.store(), &ledger, &Clock::system());
     if let Err(error) = status::write(sync.store().root(), &document) {
         tracing::warn!("failed to write the status file: {error}");
     }

@@ -31,11 +31,11 @@ pub(super) fn json(value: &impl serde::Serialize) {
 
 /// An error and its causes, one per line.
 pub(super) fn error(error: &(dyn Error + 'static)) {
-    error_with(error, None);
+    hinted(error, None);
 }
 
-/// The same with what would mend it.
-pub(super) fn error_with(error: &(dyn Error + 'static), hint: Option<String>) {
+/// An error, its causes and what would mend it.
+pub(super) fn hinted(error: &(dyn Error + 'static), hint: Option<String>) {
     line(lines("error", &Failure::new("", error).hint(hint)));
 }
 

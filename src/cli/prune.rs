@@ -11,7 +11,7 @@ pub(super) async fn run(sync: &Sync, yes: bool) -> u8 {
     let _lock = match lock::pass(sync.store().root(), LOCK_WAIT).await {
         Ok(lock) => lock,
         Err(error) => {
-            print::error(&error);
+            print::hinted(&error, error.hint());
             return BUSY;
         }
     };
@@ -33,7 +33,7 @@ pub(super) async fn run(sync: &Sync, yes: bool) -> u8 {
 /// Names on disk that no entry has and that no server uses.
 async fn removable(sync: &Sync) -> Result<Vec<String>, u8> {
     let on_disk = sync.store().names().map_err(|error| {
-        print::error(&error);
+        print::hinted(&error, error.hint());
         FAILED
     })?;
     let mut names = Vec::new();
@@ -71,7 +71,7 @@ fn remove(sync: &Sync, names: &[String]) -> u8 {
         // That it had to be rebuilt is for the next pass to tell.
         Ok(loaded) => Ledger { rebuilt: loaded.rebuilt.or(loaded.ledger.rebuilt), ..loaded.ledger },
         Err(error) => {
-            print::error(&error);
+            print::hinted(&error, error.hint());
             return FAILED;
         }
     };
@@ -82,13 +82,13 @@ fn remove(sync: &Sync, names: &[String]) -> u8 {
                 print::out(format!("removed {name}"));
             }
             Err(error) => {
-                print::error(&error);
+                print::hinted(&error, error.hint());
                 code = FAILED;
             }
         }
     }
     if let Err(error) = ledger.save(sync.store().root()) {
-        print::error(&error);
+        print::hinted(&error, error.hint());
         code = FAILED;
     }
     code

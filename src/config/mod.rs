@@ -37,8 +37,9 @@ pub use problem::{Problem, Refused};
 pub use settings::*;
 pub use targets::AHEAD_OF_JOBS;
 
-/// Largest configuration, in bytes; an entry takes about 200, so this is room for 5,000.
-pub const MAX_FILE: usize = 1024 * 1024;
+/// Largest configuration, in bytes: room for 10,000 entries of 400 bytes each, where a plain one takes about 110 and one with names and outputs
+/// some hundred more.
+pub const MAX_FILE: usize = 4 * 1024 * 1024;
 
 /// Reads and validates the file.
 ///

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{Ledger, VERSION};
+use super::{CertificateRecord, Ledger, PassRecord, ProviderRecord, Raised, TargetRecord, VERSION, layout};
 use crate::atomic::{self, Access};
 
 /// Bytes that a ledger may have. Ten thousand certificates with eight targets each need about a third.
@@ -112,8 +113,17 @@ impl Ledger {
     /// Writes the ledger, durable when this returns. What is on disk already is not written again.
     pub fn save(&self, state_dir: &Path) -> Result<(), Error> {
         let path = state_dir.join(FILE);
-        let file = File { version: VERSION, written_by: WRITTEN_BY, ledger: self };
-        let mut bytes = serde_json::to_vec_pretty(&file).map_err(Error::Encode)?;
+        let file = File {
+            version: VERSION,
+            written_by: WRITTEN_BY,
+            certificates: &self.certificates,
+            targets: &self.targets,
+            providers: &self.providers,
+            alerts: &self.alerts,
+            last_pass: &self.last_pass,
+            last_success: &self.last_success,
+        };
+        let mut bytes = layout::encode(&file).map_err(Error::Encode)?;
         bytes.push(b'\n');
         atomic::write(&path, &bytes, Access::mode(MODE))?;
         let saved = |source| atomic::Error::Io { operation: "go on with", path, source };
@@ -130,14 +140,19 @@ const WRITTEN_BY: &str = concat!("certsyncd ", env!("CARGO_PKG_VERSION"));
 struct File<'a> {
     version: u32,
     written_by: &'static str,
-    #[serde(flatten)]
-    ledger: &'a Ledger,
+    certificates: &'a BTreeMap<String, Box<CertificateRecord>>,
+    targets: &'a BTreeMap<String, TargetRecord>,
+    providers: &'a BTreeMap<String, ProviderRecord>,
+    alerts: &'a BTreeMap<String, Raised>,
+    last_pass: &'a Option<PassRecord>,
+    last_success: &'a Option<Timestamp>,
 }
 
 fn read(state_dir: &Path) -> Result<(Loaded, bool), Error> {
     let path = state_dir.join(FILE);
     let bytes = match atomic::read(&path, MAX_LEDGER) {
-        Ok(Some(bytes)) => bytes,
+        // No secret is in it: nothing of these megabytes needs wiping.
+        Ok(Some(mut bytes)) => std::mem::take(&mut *bytes),
         Ok(None) => return Ok((Loaded { ledger: Ledger::fresh(), rebuilt: missing(state_dir)? }, false)),
         Err(error @ (atomic::Error::TooLarge { .. } | atomic::Error::Kind { .. })) => {
             return Ok((Loaded { ledger: Ledger::fresh(), rebuilt: Some(error.to_string()) }, true));
@@ -164,6 +179,14 @@ enum Parsed {
 }
 
 fn parse(bytes: &[u8]) -> Parsed {
+    // In one go when all is well; what is not is looked at piece by piece.
+    match serde_json::from_slice::<Ledger>(bytes) {
+        Ok(ledger) if ledger.version == VERSION => Parsed::Good(ledger),
+        _ => parse_in_pieces(bytes),
+    }
+}
+
+fn parse_in_pieces(bytes: &[u8]) -> Parsed {
     let whole = match serde_json::from_slice::<Value>(bytes) {
         Ok(Value::Object(whole)) => whole,
         Ok(_) => return Parsed::Damaged(Ledger::fresh(), "it is no JSON object".to_owned()),

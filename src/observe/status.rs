@@ -252,7 +252,7 @@ fn inventory(settings: &Settings, ledger: &Ledger, on_disk: &BTreeSet<String>) -
     let known: BTreeSet<&str> = settings.certificates.iter().map(|entry| entry.name.as_str()).collect();
     let mut all = Vec::with_capacity(settings.certificates.len());
     for entry in &settings.certificates {
-        let record = ledger.certificates.get(&entry.name).unwrap_or(&unknown);
+        let record = ledger.certificates.get(&entry.name).map_or(&unknown, |record| record);
         let mut certificate = describe(&entry.name, record, on_disk, thresholds);
         certificate.provider.clone_from(&entry.provider);
         certificate.id = certificate.id.or_else(|| match &entry.wanted {
@@ -266,7 +266,7 @@ fn inventory(settings: &Settings, ledger: &Ledger, on_disk: &BTreeSet<String>) -
         all.push(certificate);
     }
     for name in on_disk.iter().filter(|name| !known.contains(name.as_str())) {
-        let record = ledger.certificates.get(name).unwrap_or(&unknown);
+        let record = ledger.certificates.get(name).map_or(&unknown, |record| record);
         let mut certificate = describe(name, record, on_disk, thresholds);
         (certificate.state, certificate.last_error, certificate.held) = (State::Removed, None, None);
         all.push(certificate);
@@ -276,7 +276,7 @@ fn inventory(settings: &Settings, ledger: &Ledger, on_disk: &BTreeSet<String>) -
 
 /// What the ledger alone knows.
 fn remembered(ledger: &Ledger, on_disk: &BTreeSet<String>) -> Vec<Certificate> {
-    let describe = |(name, record): (&String, &CertificateRecord)| {
+    let describe = |(name, record): (&String, &Box<CertificateRecord>)| {
         let mut certificate = describe(name, record, on_disk, &DEFAULT_THRESHOLDS);
         let targets: Vec<String> = record.targets.keys().cloned().collect();
         deliver(&mut certificate, record, &targets, &ledger.targets);
@@ -412,7 +412,8 @@ pub fn read(state_dir: &Path) -> Result<Document, Error> {
 pub fn write(state_dir: &Path, document: &Document) -> Result<(), Error> {
     let path = state_dir.join(FILE);
     let text = serde_json::to_vec(document).map_err(|source| Error::Parse { path: path.clone(), source })?;
-    atomic::write(&path, &text, Access::mode(0o644))?;
+    // It is made anew by every pass, so nobody waits for the disk.
+    atomic::write_lightly(&path, &text, Access::mode(0o644))?;
     Ok(())
 }
 

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
@@ -73,8 +73,9 @@ const METADATA_ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 1
 
 /// The connections to one provider, with its rate limit and counters.
 pub(crate) struct Http {
-    secure: reqwest::Client,
-    plain: reqwest::Client,
+    /// Built when first needed: reading the system's authorities takes longer than a quiet pass.
+    secure: OnceLock<reqwest::Client>,
+    plain: OnceLock<reqwest::Client>,
     /// The only host besides loopback and [`METADATA_ADDRESS`] that is asked by plain http.
     metadata: Option<Url>,
     limits: Limits,
@@ -94,12 +95,14 @@ impl Http {
         clock: Clock,
     ) -> Result<Http, Cause> {
         install_crypto();
-        let secure =
-            builder(&limits).https_only(true).tls_certs_merge(ca_file.map(certificates).transpose()?.unwrap_or_default());
-        let plain = builder(&limits).no_proxy().tls_certs_only([]);
+        // A `ca_file` is looked at now, so that a bad one is told at the start.
+        let secure = match ca_file {
+            Some(path) => OnceLock::from(secure(&limits, certificates(path)?)?),
+            None => OnceLock::new(),
+        };
         Ok(Http {
-            secure: secure.build().map_err(unbuilt)?,
-            plain: plain.build().map_err(unbuilt)?,
+            secure,
+            plain: OnceLock::new(),
             metadata,
             limits,
             pace: Pace::new(rate_limit),
@@ -230,8 +233,8 @@ impl Http {
     /// Https through the system's proxy, if there is one; plain http straight, and only where it cannot leave the host's own network.
     fn client(&self, url: &Url) -> Result<&reqwest::Client, Cause> {
         match url.scheme() {
-            "https" => Ok(&self.secure),
-            "http" if is_local(url) || self.is_metadata(url) => Ok(&self.plain),
+            "https" => built(&self.secure, || secure(&self.limits, Vec::new())),
+            "http" if is_local(url) || self.is_metadata(url) => built(&self.plain, || plain(&self.limits)),
             scheme => {
                 Err(Cause::Refused(format!("`{}` is not asked by `{scheme}`: only https protects a key on its way", place(url))))
             }
@@ -341,6 +344,25 @@ fn builder(limits: &Limits) -> reqwest::ClientBuilder {
         .connect_timeout(limits.connect)
         .read_timeout(limits.read)
         .pool_idle_timeout(POOL_IDLE)
+}
+
+fn secure(limits: &Limits, further: Vec<reqwest::Certificate>) -> Result<reqwest::Client, Cause> {
+    builder(limits).https_only(true).tls_certs_merge(further).build().map_err(unbuilt)
+}
+
+fn plain(limits: &Limits) -> Result<reqwest::Client, Cause> {
+    builder(limits).no_proxy().tls_certs_only([]).build().map_err(unbuilt)
+}
+
+fn built(
+    client: &OnceLock<reqwest::Client>,
+    build: impl FnOnce() -> Result<reqwest::Client, Cause>,
+) -> Result<&reqwest::Client, Cause> {
+    match client.get() {
+        Some(client) => Ok(client),
+        // Losing a race costs one client too many, no more.
+        None => build().map(|new| client.get_or_init(|| new)),
+    }
 }
 
 /// An idle connection is closed before the next pass: it would keep a timer running for nothing.

@@ -146,8 +146,8 @@ impl Probe {
 }
 
 impl Client {
-    /// A client for `settings`. Asks nobody and reads no secret yet; fails (kind `setup`) if `ca_file` cannot be used or the system has no
-    /// CA certificates at all.
+    /// A client for `settings`. Asks nobody and reads no secret yet; fails (kind `setup`) if `ca_file` cannot be used. Where
+    /// the system has no CA certificates at all, the first request says so.
     pub fn new(settings: &Provider, clock: Clock) -> Result<Client, Error> {
         Client::with_limits(settings, clock, Limits::default())
     }
@@ -285,7 +285,8 @@ impl Inner {
 
     fn clock_hint(&self) -> Option<String> {
         let skew = self.http.skew().filter(|skew| skew.abs() > CLOCKS_APART)?;
-        let (minutes, way) = (skew.abs().as_mins().max(1), if skew.is_negative() { "ahead of" } else { "behind" });
+        // A `Date` has whole seconds: two minutes are not to read as one.
+        let (minutes, way) = ((skew.abs().as_secs() + 30) / 60, if skew.is_negative() { "ahead of" } else { "behind" });
         Some(format!("this host's clock is {minutes} min {way} the provider's, and signatures carry the time: synchronise it"))
     }
 

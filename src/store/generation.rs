@@ -20,13 +20,26 @@ impl Store {
     /// When the newest generation holds exactly this and is not live (a crash came between writing and publishing), that one is
     /// taken instead.
     pub fn write(&self, name: &str, bundle: &Bundle) -> Result<Installed, Error> {
+        let installed = self.write_ahead(name, bundle)?;
+        self.settle_generations()?;
+        Ok(installed)
+    }
+
+    /// As [`Store::write`], but for the entry of a new name in the folder that all names share: whoever writes many generations calls
+    /// [`Store::settle_generations`] once before any of them is published.
+    pub fn write_ahead(&self, name: &str, bundle: &Bundle) -> Result<Installed, Error> {
         self.write_unlike(name, bundle, None)
     }
 
-    /// As [`Store::write`], but never takes the generation `unlike`, which is to be replaced.
+    /// Makes the names durable that [`Store::write_ahead`] made.
+    pub fn settle_generations(&self) -> Result<(), Error> {
+        Ok(atomic::sync_folder(&self.generations_folder())?)
+    }
+
+    /// As [`Store::write_ahead`], but never takes the generation `unlike`, which is to be replaced.
     pub(super) fn write_unlike(&self, name: &str, bundle: &Bundle, unlike: Option<&str>) -> Result<Installed, Error> {
         let folder = self.generations_of(name)?;
-        atomic::create_folder(&folder, FOLDER_MODE)?;
+        atomic::create_folder_unsynced(&folder, FOLDER_MODE)?;
         let files = bundle.files().files;
         refuse_too_large(&folder, &files)?;
         let generations = self.generations(name)?;
@@ -45,7 +58,8 @@ impl Store {
         }
         temporary.publish(&folder.join(&generation), FOLDER_MODE)?;
         point("store.written", &folder)?;
-        self.read(name, &generation)
+        let path = folder.join(&generation);
+        Ok(Installed { generation, path, bundle: bundle.clone(), hashes: hashes(&files) })
     }
 
     /// One generation, whole and fitting, or [`Error::Damaged`].

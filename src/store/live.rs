@@ -40,13 +40,26 @@ impl Store {
 
     /// Makes a generation live by one rename(2) of the link. Refuses one that is not whole.
     pub fn publish(&self, name: &str, generation: &str) -> Result<(), Error> {
-        self.read(name, generation)?;
+        let installed = self.read(name, generation)?;
+        self.publish_ahead(name, &installed)?;
+        self.settle_links()
+    }
+
+    /// As [`Store::publish`], of what was just read or written, but for the durability of the link: whoever publishes many generations calls
+    /// [`Store::settle_links`] once afterwards. Readers see the new one at once; after a power failure the link may be the old one still.
+    pub fn publish_ahead(&self, name: &str, installed: &Installed) -> Result<(), Error> {
+        let generation = installed.generation.as_str();
         let path = self.link_path(name)?;
         if self.link(name)? == Link::To(generation.to_owned()) {
-            return Ok(atomic::sync_folder(&self.live_folder())?);
+            return Ok(());
         }
-        atomic::replace_link(&path, &target(name, generation), &kept_path(&path))?;
+        atomic::replace_link_unsynced(&path, &target(name, generation), &kept_path(&path))?;
         point("store.published", &path)
+    }
+
+    /// Makes links durable that [`Store::publish_ahead`] moved.
+    pub fn settle_links(&self) -> Result<(), Error> {
+        Ok(atomic::sync_folder(&self.live_folder())?)
     }
 
     /// Takes the link away: nothing is live then. The generations stay.

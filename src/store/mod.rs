@@ -19,6 +19,7 @@ pub mod lock;
 mod output;
 mod owner;
 mod repair;
+mod seal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -32,6 +33,7 @@ pub use error::Error;
 pub use output::OutputChange;
 pub use owner::{Became, become_owner};
 pub use repair::Repair;
+pub use seal::{SETTLED, Seal, Watch};
 
 /// The five files of a generation, with their modes, in the contract's order.
 pub const FILES: [(&str, u32); 5] =
@@ -113,15 +115,31 @@ impl Store {
         Ok(())
     }
 
+    /// The names that are live, sorted: what stands under `live/` and leads to one of our generations. Of those in `trusted` the kind is
+    /// enough, since a pass looks at them closely.
+    pub fn live_names(&self, trusted: impl Fn(&str) -> bool) -> Result<BTreeSet<String>, Error> {
+        let is_live = |name: &str| self.live_generation(name).is_ok_and(|live| live.is_some());
+        let mut names = atomic::list_links(&self.live_folder())?;
+        names.retain(|name| trusted(name) || is_live(name));
+        Ok(names.into_iter().collect())
+    }
+
     /// Removes what a crash left behind: hidden temporary files, folders and links, and folders of names without any generation.
     /// Call it under the lock of a pass. Never touches what others named.
     pub fn sweep(&self) -> Result<Vec<PathBuf>, Error> {
+        self.sweep_besides(|_| false)
+    }
+
+    /// As [`Store::sweep`], but takes the word of `is_sealed` that a name's own folder needs no look: whatever is left behind in one breaks
+    /// its [`Seal`].
+    pub fn sweep_besides(&self, is_sealed: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, Error> {
         self.swept.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
         let mut swept = Vec::new();
         for folder in [self.root.to_path_buf(), self.live_folder(), self.generations_folder(), self.root.join(OUTPUTS)] {
             swept.extend(atomic::sweep(&folder, TEMPORARY)?);
         }
-        for name in atomic::list(&self.generations_folder())?.iter().filter(|name| check_name(name).is_ok()) {
+        let names = atomic::list(&self.generations_folder())?;
+        for name in names.iter().filter(|name| check_name(name).is_ok() && !is_sealed(name)) {
             let folder = self.generations_of(name)?;
             swept.extend(atomic::sweep(&folder, TEMPORARY)?);
             if is_empty_folder(&folder)? {

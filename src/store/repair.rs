@@ -51,6 +51,7 @@ impl Store {
             }
             Found::Intact { bundle, why } => {
                 let installed = self.write_unlike(name, &bundle, Some(&wanted.generation))?;
+                self.settle_generations()?;
                 self.publish(name, &installed.generation)?;
                 repair.drift.extend(wanted.broken.flatten().map(|was| format!("`live/{name}` {was}; it was put back")));
                 repair.drift.push(format!(
@@ -74,6 +75,12 @@ impl Store {
             (Link::To(now), Some(recorded)) if sequence(&now) < sequence(recorded) && self.is_whole(name, recorded)? => {
                 put_back(recorded, format!("pointed to the older generation `{now}`"))
             }
+            // No crash leaves a link to nothing.
+            (Link::To(now), Some(recorded))
+                if now != recorded && !self.is_there(name, &now)? && self.is_whole(name, recorded)? =>
+            {
+                put_back(recorded, format!("pointed to `{now}`, which is not there"))
+            }
             (Link::To(now), _) => Some(Wanted { generation: now, broken: None }),
             (Link::Missing, Some(recorded)) => put_back(recorded, "was missing".to_owned()),
             (Link::Missing, None) => self.newest_whole(name)?.map(|generation| Wanted { generation, broken: Some(None) }),
@@ -95,6 +102,10 @@ impl Store {
     }
 
     /// A disk that does not answer says nothing about a generation: that is an error, or we would go back to an older one.
+    fn is_there(&self, name: &str, generation: &str) -> Result<bool, Error> {
+        Ok(atomic::stat(&self.generation_path(name, generation)?)?.is_some())
+    }
+
     fn is_whole(&self, name: &str, generation: &str) -> Result<bool, Error> {
         match self.read(name, generation) {
             Ok(_) => Ok(true),

@@ -3,12 +3,12 @@
 //! One listing answers for every entry of a provider. Where it cannot be had, entries are asked for one by one; where the provider
 //! as a whole cannot be reached or does not know us, nobody is asked again in this pass.
 
-use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::provider::{Client, Error, Listed, Listing};
-use crate::report::Failure;
+use crate::report::{Failure, Valid};
 
-use super::successor::Row;
+use super::successor::{self, Row};
 
 /// One provider in one pass.
 pub(super) struct Account {
@@ -20,8 +20,8 @@ pub(super) struct Account {
 
 /// What the listing brought.
 pub(super) enum Holdings {
-    /// The account, by id.
-    Listed { rows: BTreeMap<String, Listed>, complete: bool },
+    /// The account.
+    Listed { rows: Rows, complete: bool },
     /// No listing, but certificates can be asked for one by one.
     OneByOne(Failure),
     /// Nobody needs to be asked: this is the answer for all.
@@ -32,9 +32,7 @@ impl Account {
     /// Lists the account.
     pub async fn open(client: Client, tells_all_names: bool) -> Account {
         let holdings = match client.list().await {
-            Ok(Listing { certificates, complete, .. }) => {
-                Holdings::Listed { rows: certificates.into_iter().map(|row| (row.id.clone(), row)).collect(), complete }
-            }
+            Ok(Listing { certificates, complete, .. }) => Holdings::Listed { rows: Rows::new(certificates), complete },
             Err(error) if concerns_all(&error) => Holdings::Down(failure(&error)),
             Err(error) => Holdings::OneByOne(failure(&error)),
         };
@@ -55,11 +53,27 @@ impl Account {
         }
     }
 
-    /// Every row, for the choice of a successor; empty where there is no listing.
-    pub fn rows(&self) -> Vec<Row> {
+    /// The row of `id` in the listing.
+    pub fn listed(&self, id: &str) -> Option<&Listed> {
         match &self.holdings {
-            Holdings::Listed { rows, .. } => rows.values().map(|row| self.as_row(row)).collect(),
-            _ => Vec::new(),
+            Holdings::Listed { rows, .. } => rows.get(id),
+            Holdings::OneByOne(_) | Holdings::Down(_) => None,
+        }
+    }
+
+    /// The rows among which a certificate for all of `names` can be, for the choice of a successor; empty where there is no listing.
+    pub fn rows(&self, names: &[String]) -> Vec<Row> {
+        match &self.holdings {
+            Holdings::Listed { rows, .. } => rows.related(names).into_iter().map(|row| self.as_row(row)).collect(),
+            Holdings::OneByOne(_) | Holdings::Down(_) => Vec::new(),
+        }
+    }
+
+    /// Whether a row besides `id` may be for one of `names`.
+    pub fn has_rival<'n>(&self, id: &str, names: impl Iterator<Item = &'n str>) -> bool {
+        match &self.holdings {
+            Holdings::Listed { rows, .. } => rows.has_rival(id, names),
+            Holdings::OneByOne(_) | Holdings::Down(_) => false,
         }
     }
 
@@ -77,28 +91,186 @@ impl Account {
     }
 }
 
+/// A listing that is asked by id and by name, once or more for each of ten thousand entries.
+pub(super) struct Rows {
+    /// By id.
+    rows: Vec<Listed>,
+    /// Hashes of the names' [`successor::stem`]s with places in `rows`, sorted. Two stems with one hash only mean one row too many.
+    stems: Vec<(u64, u32)>,
+    /// Places of rows that tell no name: they may be for any.
+    nameless: Vec<u32>,
+}
+
+impl Rows {
+    fn new(mut rows: Vec<Listed>) -> Rows {
+        rows.sort_by(|a, b| a.id.cmp(&b.id));
+        rows.dedup_by(|a, b| a.id == b.id);
+        let (mut stems, mut nameless) = (Vec::with_capacity(rows.len()), Vec::new());
+        for (place, row) in (0..).zip(&rows) {
+            stems.extend(row.names.iter().map(|name| (hash(successor::stem(name)), place)));
+            if row.names.is_empty() {
+                nameless.push(place);
+            }
+        }
+        stems.sort_unstable();
+        Rows { rows, stems, nameless }
+    }
+
+    fn get(&self, id: &str) -> Option<&Listed> {
+        self.rows.binary_search_by(|row| row.id.as_str().cmp(id)).ok().and_then(|place| self.rows.get(place))
+    }
+
+    /// Every row that may cover all of `names`, and some others. Without names that is every row.
+    fn related(&self, names: &[String]) -> Vec<&Listed> {
+        if names.is_empty() {
+            return self.rows.iter().collect();
+        }
+        let mut places: Vec<u32> = names.iter().flat_map(|name| self.places(name)).chain(self.nameless.iter().copied()).collect();
+        places.sort_unstable();
+        places.dedup();
+        places.into_iter().filter_map(|place| self.at(place)).collect()
+    }
+
+    fn has_rival<'n>(&self, id: &str, mut names: impl Iterator<Item = &'n str>) -> bool {
+        let is_other = |place: u32| self.at(place).is_some_and(|row| row.id != id);
+        self.nameless.iter().any(|place| is_other(*place)) || names.any(|name| self.places(name).any(is_other))
+    }
+
+    fn at(&self, place: u32) -> Option<&Listed> {
+        self.rows.get(usize::try_from(place).ok()?)
+    }
+
+    /// Rows with a name of the same stem, and those with a wildcard over `name`.
+    fn places(&self, name: &str) -> impl Iterator<Item = u32> {
+        let parent = name.split_once('.').map(|(_, parent)| parent);
+        [Some(name), parent].into_iter().flatten().flat_map(|name| {
+            let wanted = hash(successor::stem(name));
+            let first = self.stems.partition_point(|(stem, _)| *stem < wanted);
+            self.stems.iter().skip(first).take_while(move |(stem, _)| *stem == wanted).map(|(_, place)| *place)
+        })
+    }
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// What the listing says of one certificate, as one string: cheap to keep and to compare.
 pub(super) fn seen(row: &Listed) -> String {
-    let parts = [
+    let mut text = String::new();
+    for (number, part) in parts(row).into_iter().enumerate() {
+        if number > 0 {
+            text.push('|');
+        }
+        text.push_str(part);
+    }
+    text
+}
+
+/// Whether [`seen`] is `text`.
+pub(super) fn is_seen(row: &Listed, text: &str) -> bool {
+    let after = |rest: &'_ str, separator: &str, part: &str| rest.strip_prefix(separator)?.strip_prefix(part).map(str::len);
+    let mut rest = text;
+    for (number, part) in parts(row).into_iter().enumerate() {
+        let Some(left) = after(rest, if number > 0 { "|" } else { "" }, part) else { return false };
+        rest = text.get(text.len() - left..).unwrap_or_default();
+    }
+    rest.is_empty()
+}
+
+fn parts(row: &Listed) -> [&str; 7] {
+    let valid = row.valid.map(|flag| match flag {
+        Valid::Expired => "0",
+        Valid::Valid => "1",
+        Valid::Expiring => "2",
+    });
+    [
         Some(row.id.as_str()),
         row.not_before.as_deref(),
         row.not_after.as_deref(),
         row.status.as_deref(),
         row.fingerprint.as_deref(),
         row.name.as_deref(),
-    ];
-    let valid = row.valid.map(|flag| i64::from(flag).to_string()).unwrap_or_default();
-    let mut text: Vec<&str> = parts.into_iter().map(Option::unwrap_or_default).collect();
-    text.push(&valid);
-    text.join("|")
+        valid,
+    ]
+    .map(Option::unwrap_or_default)
 }
 
 /// Whether an error of the listing would be the answer to every other request too.
 fn concerns_all(error: &Error) -> bool {
-    matches!(error.kind(), "connect" | "timeout" | "tls" | "unauthorized" | "secret" | "circuit_open" | "throttled")
+    matches!(error.kind(), "connect" | "timeout" | "tls" | "unauthorized" | "secret" | "circuit_open" | "throttled" | "setup")
 }
 
 /// A provider's error as data.
 pub(super) fn failure(error: &Error) -> Failure {
     error.to_failure()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sync::successor::{Wish, candidates};
+
+    fn listed(id: String, names: Vec<String>) -> Listed {
+        Listed { id, names, deployable: true, ..Listed::default() }
+    }
+
+    fn ids(rows: &[Row], wish: &Wish<'_>) -> Vec<String> {
+        candidates(rows, wish).into_iter().map(|row| row.id.clone()).collect()
+    }
+
+    proptest! {
+        /// Asking by name finds every candidate that a look at all rows finds.
+        #[test]
+        fn no_candidate_is_overlooked(
+            names in prop::collection::vec(prop::collection::vec("(\\*\\.|www\\.|a\\.){0,3}(b\\.)?(x|y)", 0..3), 0..12),
+            wanted in prop::collection::vec("(\\*\\.|www\\.|a\\.){0,3}(b\\.)?(x|y)", 0..3),
+            complete: bool,
+        ) {
+            let all: Vec<Listed> = names.into_iter().enumerate().map(|(n, names)| listed(format!("id{n}"), names)).collect();
+            let as_row = |row: &Listed| Row {
+                id: row.id.clone(),
+                names: row.names.clone(),
+                names_are_complete: complete,
+                deployable: true,
+                brand: None,
+                kind: None,
+                not_after: None,
+            };
+            let wish = Wish { names: &wanted, ..Wish::default() };
+            let every: Vec<Row> = all.iter().map(as_row).collect();
+            let some: Vec<Row> = Rows::new(all).related(&wanted).into_iter().map(as_row).collect();
+            prop_assert_eq!(ids(&some, &wish), ids(&every, &wish));
+        }
+    }
+
+    #[test]
+    fn what_was_seen_is_compared_without_writing_it_down() {
+        let row = Listed {
+            id: "a".into(),
+            not_after: Some("2027".into()),
+            name: Some("x|y".into()),
+            valid: Some(Valid::Valid),
+            ..Listed::default()
+        };
+        let text = seen(&row);
+        assert_eq!(text, "a||2027|||x|y|1");
+        assert!(is_seen(&row, &text));
+        for other in ["", "a", "a||2027|||x|y|", "a||2027|||x|y|11", "a||2027|||x|y|2", "b||2027|||x|y|1"] {
+            assert!(!is_seen(&row, other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_row_is_found_by_its_id() {
+        let rows = Rows::new(["b", "a", "c", "a"].map(|id| listed(id.into(), vec![])).into());
+        assert_eq!(rows.get("a").map(|row| row.id.as_str()), Some("a"));
+        assert_eq!(rows.get("d"), None);
+        assert_eq!(rows.related(&["x".into()]).len(), 3);
+    }
 }

@@ -5,8 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -127,7 +130,8 @@ impl<'a> Delivery<'a> {
 
     /// Puts every change live and tells the targets that are due.
     pub async fn run(mut self) -> Delivered {
-        let targets = self.targets();
+        let (asleep, targets): (Vec<Target>, Vec<Target>) = self.targets().into_iter().partition(|target| self.is_asleep(target));
+        self.reports.extend(asleep.iter().map(|target| (target.name.clone(), quiet(target))));
         self.look_before(&targets).await;
         self.recognise_served(&targets);
         self.try_pairs(&targets).await;
@@ -157,6 +161,22 @@ impl<'a> Delivery<'a> {
     fn targets(&self) -> Vec<Target> {
         let wanted: BTreeSet<&str> = self.entries.values().flat_map(|entry| entry.deploy.iter().map(String::as_str)).collect();
         self.settings.targets.values().filter(|target| wanted.contains(target.name.as_str())).cloned().collect()
+    }
+
+    /// Whether there is nothing to ask and nothing to tell, as the ledger alone says.
+    fn is_asleep(&self, target: &Target) -> bool {
+        let Some(record) = self.ledger.targets.get(&target.name) else { return false };
+        let is_told = |entry: &Certificate| {
+            let Some(record) = self.ledger.certificates.get(&entry.name) else { return false };
+            let told = record.targets.get(&target.name).and_then(|told| told.reloaded);
+            record.live.as_ref().is_some_and(|live| told == Some(live.fingerprint))
+        };
+        !self.force
+            && target.verify.is_empty()
+            && record.pending.is_none()
+            && record.settings == target.fingerprint()
+            && !self.changes.values().any(|change| change.entry.deploy.contains(&target.name))
+            && self.entries.values().filter(|entry| entry.deploy.contains(&target.name)).all(|entry| is_told(entry))
     }
 
     async fn look_before(&mut self, targets: &[Target]) {
@@ -285,11 +305,8 @@ impl<'a> Delivery<'a> {
         for target in targets {
             let names: Vec<String> =
                 self.changes.values().filter(|c| c.entry.deploy.contains(&target.name)).map(|c| c.entry.name.clone()).collect();
-            for name in names {
-                let Some(combined) = self.changes.get(&name).map(|change| change.new.path.join("combined.pem")) else { continue };
-                let staged = deploy::stage(target, &combined).await;
-                self.step();
-                if let Err(failure) = staged {
+            for (name, tried) in self.try_on(target, names).await {
+                if let Err(failure) = tried {
                     let failure = failure.context(format!("`{}` would not take the new certificate of `{name}`", target.name));
                     self.refused_by(target, &name, &failure);
                     self.turn_away(&name, failure);
@@ -311,6 +328,31 @@ impl<'a> Delivery<'a> {
         report.error.get_or_insert_with(|| failure.clone());
     }
 
+    /// Tries new pairs on one target, so many at once: each is a handshake's arithmetic.
+    async fn try_on(&self, target: &Target, names: Vec<String>) -> BTreeMap<String, Result<(), Failure>> {
+        let room = Arc::new(Semaphore::new(self.settings.daemon.concurrency.max(1)));
+        let target = Arc::new(target.clone());
+        let mut tries = JoinSet::new();
+        for name in names {
+            let Some(combined) = self.changes.get(&name).map(|change| change.new.path.join("combined.pem")) else { continue };
+            let (target, room) = (target.clone(), room.clone());
+            tries.spawn(async move {
+                let _place = room.acquire_owned().await;
+                (name, deploy::stage(&target, &combined).await.map(drop))
+            });
+        }
+        let mut tried = BTreeMap::new();
+        while let Some(done) = tries.join_next().await {
+            self.step();
+            match done {
+                Ok((name, result)) => drop(tried.insert(name, result)),
+                // Not this pair's fault: it goes on as if it could not be tried, and the server's own test remains.
+                Err(panic) => tracing::error!(target = target.name, "failed to try a new certificate: {panic}"),
+            }
+        }
+        tried
+    }
+
     /// A change that must not go live: remembered as rejected, and told as this certificate's failure.
     fn turn_away(&mut self, name: &str, failure: Failure) {
         let now = self.clock.now();
@@ -324,23 +366,49 @@ impl<'a> Delivery<'a> {
     fn go_live(&mut self, ready: &BTreeMap<String, Readiness>) {
         let names: Vec<String> =
             self.changes.iter().filter(|(_, change)| change.stage == Stage::Staged).map(|(name, _)| name.clone()).collect();
-        for name in names {
-            let Some(entry) = self.entries.get(name.as_str()).copied() else { continue };
-            let waits = !entry.deploy.is_empty()
-                && entry.deploy.iter().all(|target| matches!(ready.get(target), Some(Readiness::Wait(_))));
-            if !waits && !self.stop.is_cancelled() {
-                self.place(&name, true);
+        let waits = |entry: &Certificate| {
+            !entry.deploy.is_empty() && entry.deploy.iter().all(|target| matches!(ready.get(target), Some(Readiness::Wait(_))))
+        };
+        let due = names.into_iter().filter(|name| self.entries.get(name.as_str()).is_some_and(|entry| !waits(entry)));
+        let due: Vec<String> = due.collect();
+        if !due.is_empty() && !self.stop.is_cancelled() {
+            self.place_all(&due);
+        }
+        if !self.changes.is_empty() {
+            self.save();
+        }
+    }
+
+    /// Makes new generations live: what lies under the links is made durable before the first one moves, the links after the last one.
+    fn place_all(&mut self, names: &[String]) {
+        let mut settled = self.store.settle_generations();
+        if settled.is_ok() {
+            for name in names {
+                if !self.stop.is_cancelled() {
+                    self.place_by(name, true, live::place_ahead);
+                }
+            }
+            settled = self.store.settle_links();
+        }
+        if let Err(error) = settled {
+            for name in names {
+                if let Some(change) = self.changes.get_mut(name) {
+                    change.error = Some(live::unpublished(name, &error));
+                }
             }
         }
-        self.save();
         failpoint::reach("sync.live");
     }
 
     /// Makes the new (or again the old) generation of one entry live, outputs included.
     fn place(&mut self, name: &str, new: bool) -> bool {
+        self.place_by(name, new, live::place)
+    }
+
+    fn place_by(&mut self, name: &str, new: bool, place: fn(&Store, &Certificate, &Installed) -> Placed) -> bool {
         let Some(change) = self.changes.get_mut(name) else { return false };
         let Some(installed) = (if new { Some(&change.new) } else { change.old.as_ref() }) else { return false };
-        let placed = live::place(self.store, &change.entry, installed);
+        let placed = place(self.store, &change.entry, installed);
         failpoint::reach("sync.placed");
         let record = self.ledger.certificates.entry(name.to_owned()).or_default();
         match placed {
@@ -847,7 +915,9 @@ impl<'a> Delivery<'a> {
                     .collect();
             }
         }
-        self.save();
+        if !targets.is_empty() {
+            self.save();
+        }
     }
 }
 

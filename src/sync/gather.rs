@@ -74,8 +74,6 @@ pub(super) struct Case<'a> {
     pub waiting: Option<&'a Installed>,
     pub account: &'a Account,
     pub roots: &'a Roots,
-    /// [`Roots::fingerprint`].
-    pub roots_fingerprint: &'a str,
     /// Fetch although nothing seems to have changed.
     pub force: bool,
     /// The operator named this entry with `--force`.
@@ -177,7 +175,7 @@ async fn look_at_current(case: &Case<'_>, id: &str, finding: &mut Finding) {
 fn successor_waits(case: &Case<'_>, id: &str) -> bool {
     let rejection = case.record.rejected.iter().find(|rejection| Some(rejection.fingerprint) == case.record.fetched);
     let other = rejection.and_then(|rejection| rejection.id.as_deref()).filter(|other| *other != id);
-    case.record.held.is_some() && other.is_some_and(|other| listed(case.account, other).is_some())
+    case.record.held.is_some() && other.is_some_and(|other| case.account.listed(other).is_some())
 }
 
 /// Whether the certificate must be fetched although a listing may say that nothing changed.
@@ -305,12 +303,12 @@ fn missing<'n>(bundle: &Bundle, names: impl Iterator<Item = &'n str>) -> Vec<Str
 
 /// Looks for a renewal (or, for a domain, the first choice); `Some` when one is to be installed.
 async fn look_for_successor(case: &Case<'_>, id: Option<&str>, row: Option<&Listed>, finding: &mut Finding) -> Option<Finding> {
-    let rows = case.account.rows();
     let current = row.map(|row| case.account.as_row(row));
     let names = names_to_cover(case);
+    let rows = case.account.rows(&names);
     let wish = Wish { current: current.as_ref(), current_id: id, names: &names };
     let candidates: Vec<&Listed> =
-        successor::candidates(&rows, &wish).into_iter().filter_map(|row| listed(case.account, &row.id)).collect();
+        successor::candidates(&rows, &wish).into_iter().filter_map(|row| case.account.listed(&row.id)).collect();
     if id.is_some() && (case.live.is_none() || case.entry.successor != Successor::Adopt) {
         // Nothing live yet: the configured one comes first. A pinned one: only say that there is another.
         note_newer(case, &candidates, row, finding);
@@ -321,17 +319,10 @@ async fn look_for_successor(case: &Case<'_>, id: Option<&str>, row: Option<&List
     }
     let context = context(case, &names);
     for (key, why) in case.record.unfit.iter().filter(|(key, _)| key.ends_with(&context)) {
-        finding.near_misses.extend(near_miss(&rows, key, why));
+        finding.near_misses.extend(near_miss(case.account, key, why));
     }
     let open: Vec<&Listed> = candidates.into_iter().filter(|row| is_open(case, row, &context)).collect();
     choose(case, &open, &names, &context, finding).await
-}
-
-fn listed<'a>(account: &'a Account, id: &str) -> Option<&'a Listed> {
-    match &account.holdings {
-        Holdings::Listed { rows, .. } => rows.get(id),
-        _ => None,
-    }
 }
 
 /// Whether a candidate was neither found unfit as it is listed now, nor rejected by a server for the time being.
@@ -355,7 +346,7 @@ fn context(case: &Case<'_>, names: &[String]) -> String {
     let live = case.live.map(|live| live.bundle.fingerprint().to_string()).unwrap_or_default();
     let trust = if case.entry.trust == Trust::Any { "any" } else { "public" };
     let key_file = key_file_hash(case.entry).unwrap_or_default();
-    let parts = [live.as_str(), &names.join(","), trust, &key_file, case.roots_fingerprint];
+    let parts = [live.as_str(), &names.join(","), trust, &key_file, &case.roots.fingerprint()];
     Sha256::digest(parts.join("|")).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -375,9 +366,9 @@ fn note_newer(case: &Case<'_>, candidates: &[&Listed], row: Option<&Listed>, fin
     }
 }
 
-fn near_miss(rows: &[successor::Row], key: &str, why: &str) -> Option<String> {
+fn near_miss(account: &Account, key: &str, why: &str) -> Option<String> {
     let id = key.split('|').next()?;
-    rows.iter().any(|row| row.id == id).then(|| format!("`{id}` {why}"))
+    account.listed(id).map(|_| format!("`{id}` {why}"))
 }
 
 async fn choose(

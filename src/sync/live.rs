@@ -10,9 +10,9 @@ use sha2::{Digest, Sha256};
 use crate::atomic;
 use crate::certificate::{self, Bundle};
 use crate::config::{Certificate, Format, Output};
-use crate::ledger::CertificateRecord;
+use crate::ledger::{CertificateRecord, Hashes};
 use crate::report::{Failure, Live};
-use crate::store::{Installed, OutputChange, Store};
+use crate::store::{self, Installed, OutputChange, Store};
 
 /// How far it got.
 pub(super) enum Placed {
@@ -22,13 +22,28 @@ pub(super) enum Placed {
     Failed(Failure),
 }
 
-/// Makes `installed` live.
+/// Makes `installed` live, durably.
 pub(super) fn place(store: &Store, entry: &Certificate, installed: &Installed) -> Placed {
-    if let Err(error) = store.publish(&entry.name, &installed.generation) {
-        return Placed::Failed(
-            Failure::new(error.kind(), &error).hint(error.hint()).context(format!("failed to publish `{}`", entry.name)),
-        );
+    match store.publish(&entry.name, &installed.generation) {
+        Ok(()) => place_outputs(store, entry, installed),
+        Err(error) => Placed::Failed(unpublished(&entry.name, &error)),
     }
+}
+
+/// As [`place`], of what this pass wrote; whoever places many makes the links durable afterwards, all at once.
+pub(super) fn place_ahead(store: &Store, entry: &Certificate, installed: &Installed) -> Placed {
+    match store.publish_ahead(&entry.name, installed) {
+        Ok(()) => place_outputs(store, entry, installed),
+        Err(error) => Placed::Failed(unpublished(&entry.name, &error)),
+    }
+}
+
+/// What is said of a link that did not move, or may not last.
+pub(super) fn unpublished(name: &str, error: &store::Error) -> Failure {
+    Failure::new(error.kind(), error).hint(error.hint()).context(format!("failed to publish `{name}`"))
+}
+
+fn place_outputs(store: &Store, entry: &Certificate, installed: &Installed) -> Placed {
     let mut outputs = BTreeMap::new();
     let mut failed = None;
     for output in &entry.outputs {
@@ -134,7 +149,8 @@ pub(super) fn note_live(
     now: Timestamp,
 ) {
     record.live = Some(live_of(installed));
-    record.hashes = installed.hashes.clone();
+    record.hashes = Hashes::from(&installed.hashes);
+    record.seal = None;
     record.outputs = outputs;
     record.last_changed = Some(now);
 }

@@ -10,6 +10,7 @@ mod live;
 mod pass;
 pub mod plan;
 mod preview;
+mod quiet;
 mod rollback;
 pub mod successor;
 mod window;
@@ -25,7 +26,7 @@ use crate::alert::{self, Outbox, Outcome};
 use crate::certificate::{self, Roots};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::ledger;
+use crate::ledger::{self, Ledger};
 use crate::provider::{self, Client, Limits};
 use crate::report::Incident;
 use crate::store::{self, Store};
@@ -43,10 +44,11 @@ pub struct Sync {
     clients: BTreeMap<String, Client>,
     store: Store,
     roots: Arc<Roots>,
-    roots_fingerprint: Arc<str>,
     outbox: Outbox,
     /// What became of alerts while passes concluded, for the counters.
     told: Mutex<Vec<Outcome>>,
+    /// The memory as the last pass left it, until somebody takes it.
+    ledger: Mutex<Option<Ledger>>,
     /// Whether the next pass tries again what the ledger remembers as rejected.
     forgives: AtomicBool,
     limits: Limits,
@@ -140,10 +142,12 @@ impl Error {
     /// What would mend it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::Store(error) => error.hint(),
+            Error::Store(error) | Error::Lock(error) => error.hint(),
+            Error::Outbox(error) => error.hint(),
             Error::Ledger(error) => error.hint(),
             Error::Provider { source, .. } => source.hint(),
-            _ => None,
+            Error::Roots(error) => error.hint(),
+            Error::Stopped | Error::UnknownName(_) | Error::NoEarlier(_) | Error::NoGeneration { .. } => None,
         }
     }
 }
@@ -187,10 +191,9 @@ impl Sync {
             clients.insert(name.clone(), client);
         }
         let ca_files: Vec<_> = settings.providers.values().filter_map(|provider| provider.ca_file.clone()).collect();
-        let roots = Arc::new(Roots::system(&ca_files).map_err(Error::Roots)?);
-        let (told, forgives) = (Mutex::default(), AtomicBool::new(false));
-        let roots_fingerprint = roots.fingerprint().into();
-        Ok(Sync { settings, clients, store, roots, roots_fingerprint, outbox, told, forgives, limits, clock, host })
+        let roots = Arc::new(Roots::system_when_needed(&ca_files).map_err(Error::Roots)?);
+        let (told, ledger, forgives) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        Ok(Sync { settings, clients, store, roots, outbox, told, ledger, forgives, limits, clock, host })
     }
 
     /// The configuration it was built from.
@@ -211,6 +214,14 @@ impl Sync {
     /// Where alerts wait.
     pub fn outbox(&self) -> &Outbox {
         &self.outbox
+    }
+
+    /// The memory as the last pass saved it, if it was not taken before; else as it lies on disk.
+    pub fn take_ledger(&self) -> Result<Ledger, ledger::Error> {
+        match self.ledger.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(ledger) => Ok(ledger),
+            None => Ledger::peek(self.store.root()).map(|loaded| loaded.ledger),
+        }
     }
 
     /// What became of alerts while passes concluded, since the last call.

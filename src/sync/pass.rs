@@ -1,6 +1,6 @@
 //! The order of a pass.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -14,13 +14,14 @@ use crate::alert::rules;
 use crate::certificate::{self, Roots};
 use crate::config::{Certificate, Cloud, EventKind, Settings, Successor};
 use crate::failpoint;
-use crate::ledger::{CertificateRecord, Ledger, PassRecord};
+use crate::ledger::{CertificateRecord, Hashes, Ledger, PassRecord};
 use crate::report::{Action, CertificateReport, Failure, Incident, Report};
-use crate::store::{Installed, Store};
+use crate::store::{Installed, Seal, Store};
 
 use super::accounts::{Account, Holdings};
 use super::deliver::{Change, Delivery, Stage};
 use super::gather::{self, Case, Finding, Unfit, Verdict, gather};
+use super::quiet::{self, Quiet};
 use super::{Error, KEPT_GENERATIONS, LOCK_WAIT, Progress, Scope, Sync, live};
 
 /// A provider's clock further from ours than this makes every decision by dates doubtful.
@@ -46,26 +47,29 @@ impl Sync {
         let _lock = self.lock(scope.wait.unwrap_or(LOCK_WAIT), stop).await?;
         progress(Progress::Step);
         let started = self.clock.now();
-        let mut ledger = self.memory()?;
+        let ledger = self.memory()?;
         let mut incidents: Vec<Incident> = ledger_rebuilt(&ledger).into_iter().collect();
-        for stray in self.store.sweep()? {
-            tracing::info!("removed stray `{}`", stray.display());
-        }
         self.recall(&ledger);
-        let context = Arc::new(self.watched(progress, self.context(scope, stop)).await);
+        let remembered = Arc::new(ledger);
+        let (context, seals) = tokio::join!(self.watched(progress, self.context(scope, stop)), self.seals(&remembered, scope));
+        let (context, mut ledger) = (Arc::new(context), Arc::unwrap_or_clone(remembered));
+        self.sweep(&ledger, &seals)?;
         progress(Progress::Step);
         context.tell_refused_listings(&mut ledger);
         incidents.extend(self.skewed());
         incidents.extend(scope.incidents.iter().cloned());
-        let found = self.watched(progress, self.look(&context, &ledger, stop, progress)).await;
+        let mut certificates = context.quiet(&mut ledger, &seals);
+        let (quiet, busy): (Vec<usize>, Vec<usize>) = context.places.iter().partition(|place| certificates.contains_key(place));
+        let found = self.watched(progress, self.look(&context, busy, seals, &ledger, stop, progress)).await;
         failpoint::reach("sync.looked");
-        let whole = scope.names.is_none() && found.len() == self.settings.certificates.len();
+        let whole = scope.names.is_none() && found.len() + quiet.len() == self.settings.certificates.len();
         let mut delivery = Delivery::new(&self.settings, &self.store, &self.clock, &mut ledger, stop, progress);
         delivery.force = scope.force;
         delivery.by_hand = scope.by_hand;
-        delivery.entries = found.iter().map(|done| (done.entry.name.as_str(), &done.entry)).collect();
-        delivery.changes = found.iter().filter_map(Done::change).map(|change| (change.entry.name.clone(), change)).collect();
-        for done in &found {
+        let looked_at = found.values().map(|done| &done.entry).chain(quiet::entries(&self.settings, &quiet));
+        delivery.entries = looked_at.map(|entry| (entry.name.as_str(), entry)).collect();
+        delivery.changes = found.values().filter_map(Done::change).map(|change| (change.entry.name.clone(), change)).collect();
+        for done in found.values() {
             done.remember(delivery.ledger, context.now);
         }
         failpoint::reach("sync.remembered");
@@ -73,13 +77,13 @@ impl Sync {
         let delivered = delivery.run().await;
         failpoint::reach("sync.delivered");
         progress(Progress::Step);
-        let certificates = found.into_iter().map(|done| done.report(&mut ledger, &delivered.changes)).collect();
+        certificates.extend(found.into_iter().map(|(place, done)| (place, done.report(&mut ledger, &delivered.changes))));
         let (requests, calls) = self.calls();
         let report = Report {
             started,
             finished: self.clock.now(),
             whole,
-            certificates,
+            certificates: certificates.into_values().collect(),
             targets: delivered.targets,
             incidents,
             requests,
@@ -89,7 +93,7 @@ impl Sync {
             // Not only what changed now: a pass that died left its generations too.
             report.certificates.iter().for_each(|certificate| self.prune(&certificate.name));
         }
-        self.conclude(&mut ledger, &report)?;
+        self.conclude(ledger, &report)?;
         Ok(report)
     }
 
@@ -100,7 +104,7 @@ impl Sync {
     }
 
     /// Judges the report, puts what is to be told into the outbox, and saves the memory.
-    pub(super) fn conclude(&self, ledger: &mut Ledger, report: &Report) -> Result<(), Error> {
+    pub(super) fn conclude(&self, mut ledger: Ledger, report: &Report) -> Result<(), Error> {
         if report.whole {
             ledger.last_pass = Some(PassRecord {
                 started: report.started,
@@ -129,7 +133,7 @@ impl Sync {
             Ok(noted) => {
                 ledger.alerts = noted.verdict.raised;
                 ledger.rebuilt = None;
-                report.certificates.iter().for_each(|certificate| concluded(ledger, certificate));
+                report.certificates.iter().for_each(|certificate| concluded(&mut ledger, certificate));
                 self.told.lock().unwrap_or_else(PoisonError::into_inner).extend(noted.outcomes);
             }
             Err(error) => tracing::error!("failed to keep alerts: {}", error.line()),
@@ -137,6 +141,21 @@ impl Sync {
         failpoint::reach("sync.noted");
         ledger.save(self.store.root())?;
         failpoint::reach("sync.concluded");
+        *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = Some(ledger);
+        Ok(())
+    }
+
+    /// Removes what a crash left behind. Folders of entries that are untouched, or not looked at in this pass, hold nothing of that kind.
+    fn sweep(&self, ledger: &Ledger, seals: &[Option<Seal>]) -> Result<(), Error> {
+        let entries = self.settings.certificates.iter().zip(seals);
+        let is_sealed = |(entry, seal): (&Certificate, &Option<Seal>)| {
+            let known = ledger.certificates.get(&entry.name).and_then(|record| record.seal.as_ref());
+            known.is_some() && known == seal.as_ref().map(|seal| &seal.mark)
+        };
+        let sealed: HashSet<&str> = entries.filter(|pair| is_sealed(*pair)).map(|(entry, _)| entry.name.as_str()).collect();
+        for stray in self.store.sweep_besides(|name| sealed.contains(name))? {
+            tracing::info!("removed stray `{}`", stray.display());
+        }
         Ok(())
     }
 
@@ -153,11 +172,11 @@ impl Sync {
     }
 
     pub(super) async fn context(&self, scope: &Scope, stop: &CancellationToken) -> Context {
-        let entries: Vec<Certificate> =
-            self.settings.certificates.iter().filter(|entry| scope.covers(&entry.name)).cloned().collect();
+        let covered = |(_, entry): &(usize, &Certificate)| scope.covers(&entry.name);
+        let places: Vec<usize> = self.settings.certificates.iter().enumerate().filter(covered).map(|(place, _)| place).collect();
         let mut opening = JoinSet::new();
         for (name, client) in &self.clients {
-            if entries.iter().any(|entry| entry.provider == *name) && !stop.is_cancelled() {
+            if quiet::entries(&self.settings, &places).any(|entry| entry.provider == *name) && !stop.is_cancelled() {
                 let (name, client) = (name.clone(), client.clone());
                 let tells_all_names = tells_all_names(&self.settings, &name);
                 opening.spawn(async move { (name, Account::open(client, tells_all_names).await) });
@@ -171,11 +190,11 @@ impl Sync {
             }
         }
         Context {
-            entries,
+            settings: self.settings.clone(),
+            places,
             accounts,
             store: self.store.clone(),
             roots: self.roots.clone(),
-            roots_fingerprint: self.roots_fingerprint.clone(),
             force: scope.force,
             insist: scope.force && scope.names.is_some(),
             clock_is_wrong: self.clients.values().any(|client| client.skew().is_some_and(|skew| skew.abs() > WRONG_CLOCK)),
@@ -213,40 +232,47 @@ impl Sync {
         self.clients.iter().filter_map(|(name, client)| far(client).map(|skew| (name, skew))).map(one).collect()
     }
 
-    /// Looks at every entry, so many at once; one that panics is its own failure.
+    /// Looks at the entries at these places, so many at once; one that panics is its own failure.
     async fn look(
         &self,
         context: &Arc<Context>,
+        places: Vec<usize>,
+        mut seals: Vec<Option<Seal>>,
         ledger: &Ledger,
         stop: &CancellationToken,
         progress: &(dyn Fn(Progress) + Send + Sync_),
-    ) -> Vec<Done> {
+    ) -> BTreeMap<usize, Done> {
         let room = Arc::new(Semaphore::new(self.settings.daemon.concurrency.max(1)));
         let mut tasks = JoinSet::new();
         let mut names = BTreeMap::new();
-        for (at, entry) in context.entries.iter().enumerate() {
-            let record = ledger.certificates.get(&entry.name).cloned().unwrap_or_default();
+        let quiet = context.places.len() - places.len();
+        for place in places {
+            let Some(entry) = self.settings.certificates.get(place) else { continue };
+            let record = ledger.certificates.get(&entry.name).map(|record| (**record).clone()).unwrap_or_default();
+            let seal = seals.get_mut(place).and_then(Option::take);
             let (context, entry, room, stop) = (context.clone(), entry.clone(), room.clone(), stop.clone());
             let task = tasks.spawn(async move {
                 let _place = room.acquire_owned().await.ok()?;
-                context.one(&entry, record, &stop).await.map(|done| (at, done))
+                context.one(&entry, record, seal, &stop).await.map(|done| (place, done))
             });
-            names.insert(task.id(), at);
+            names.insert(task.id(), place);
         }
         let mut found = BTreeMap::new();
         while let Some(joined) = tasks.join_next_with_id().await {
-            let (at, done) = match joined {
+            let (place, done) = match joined {
                 Ok((_, Some(done))) => done,
                 Ok((_, None)) => continue,
-                Err(error) => match names.get(&error.id()).and_then(|at| context.entries.get(*at).map(|entry| (*at, entry))) {
-                    Some((at, entry)) => (at, Done::panicked(entry, ledger, &error)),
-                    None => continue,
-                },
+                Err(error) => {
+                    let Some(place) = names.get(&error.id()).copied() else { continue };
+                    let Some(entry) = self.settings.certificates.get(place) else { continue };
+                    (place, Done::panicked(entry, ledger, &error))
+                }
             };
-            progress(Progress::Looked { done: found.len() + 1, total: context.entries.len(), name: done.entry.name.clone() });
-            found.insert(at, done);
+            let done_so_far = quiet + found.len() + 1;
+            progress(Progress::Looked { done: done_so_far, total: context.places.len(), name: done.entry.name.clone() });
+            found.insert(place, done);
         }
-        found.into_values().collect()
+        found
     }
 
     pub(super) fn prune(&self, name: &str) {
@@ -297,11 +323,12 @@ fn concluded(ledger: &mut Ledger, certificate: &CertificateReport) {
 
 /// What every entry's task sees.
 pub(super) struct Context {
-    pub entries: Vec<Certificate>,
+    pub settings: Arc<Settings>,
+    /// Which of the inventory's entries, in its order.
+    pub places: Vec<usize>,
     pub accounts: BTreeMap<String, Account>,
     pub store: Store,
     pub roots: Arc<Roots>,
-    pub roots_fingerprint: Arc<str>,
     pub force: bool,
     pub insist: bool,
     pub clock_is_wrong: bool,
@@ -309,6 +336,24 @@ pub(super) struct Context {
 }
 
 impl Context {
+    /// The entries in scope.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Certificate> {
+        quiet::entries(&self.settings, &self.places)
+    }
+
+    /// Remembers and reports the entries about which there is nothing to do, by place in the inventory.
+    fn quiet(&self, ledger: &mut Ledger, seals: &[Option<Seal>]) -> BTreeMap<usize, CertificateReport> {
+        let mut reports = BTreeMap::new();
+        for (place, entry) in self.places.iter().copied().zip(self.entries()) {
+            let Some(record) = ledger.certificates.get_mut(&entry.name) else { continue };
+            let seal = seals.get(place).and_then(Option::as_ref);
+            if let Some(quiet) = Quiet::of(self, entry, record, seal) {
+                reports.insert(place, quiet.remember(entry, record, self.now));
+            }
+        }
+        reports
+    }
+
     /// Says once that a provider's account may not be listed, which costs a request and a key's move per certificate and pass.
     fn tell_refused_listings(&self, ledger: &mut Ledger) {
         for (name, account) in &self.accounts {
@@ -331,11 +376,17 @@ impl Context {
 
     /// One entry: what is on disk put right, what the provider has, and the new generation complete but not live. `None`: stopped
     /// before it was known what the provider has; what touches the disk is always finished.
-    async fn one(&self, entry: &Certificate, record: CertificateRecord, stop: &CancellationToken) -> Option<Done> {
+    async fn one(
+        &self,
+        entry: &Certificate,
+        record: CertificateRecord,
+        seal: Option<Seal>,
+        stop: &CancellationToken,
+    ) -> Option<Done> {
         if stop.is_cancelled() {
             return None;
         }
-        let mut done = Done::new(entry, record);
+        let mut done = Done { seal, ..Done::new(entry, record) };
         self.tend(&mut done).await;
         done.finding = stop.run_until_cancelled(self.find(entry, &done)).await?;
         self.stage(&mut done).await;
@@ -345,7 +396,7 @@ impl Context {
     /// What `gather` finds for an entry.
     pub(super) async fn find(&self, entry: &Certificate, done: &Done) -> Finding {
         match self.accounts.get(&entry.provider) {
-            None => Finding::nothing(),
+            None => Finding { verdict: Verdict::Failed(unasked(&entry.provider)), ..Finding::nothing() },
             Some(account) => {
                 gather(&Case {
                     entry,
@@ -354,7 +405,6 @@ impl Context {
                     waiting: done.waiting.as_ref(),
                     account,
                     roots: &self.roots,
-                    roots_fingerprint: &self.roots_fingerprint,
                     force: self.force,
                     insist: self.insist,
                     clock_is_wrong: self.clock_is_wrong,
@@ -383,7 +433,7 @@ impl Context {
     async fn stage(&self, done: &mut Done) {
         let Verdict::Install { bundle, .. } = &done.finding.verdict else { return };
         let (store, name, bundle) = (self.store.clone(), done.entry.name.clone(), bundle.clone());
-        let written = tokio::task::spawn_blocking(move || store.write(&name, &bundle)).await;
+        let written = tokio::task::spawn_blocking(move || store.write_ahead(&name, &bundle)).await;
         match written {
             Ok(Ok(installed)) => done.staged = Some(installed),
             Ok(Err(error)) => {
@@ -407,7 +457,7 @@ struct Tended {
 fn tend(store: &Store, entry: &Certificate, record: &CertificateRecord, now: Timestamp) -> Tended {
     let mut tended =
         Tended { live: None, waiting: waiting(store, entry, record), drift: Vec::new(), outputs: None, problem: None };
-    match store.repair(&entry.name, &record.hashes, record.live.as_ref().map(|live| live.generation.as_str())) {
+    match store.repair(&entry.name, &record.hashes.by_name(), record.live.as_ref().map(|live| live.generation.as_str())) {
         Ok(repair) => {
             tended.drift = repair.drift;
             tended.live = repair.installed;
@@ -457,6 +507,16 @@ fn placeholder(store: &Store, entry: &Certificate, now: Timestamp) -> Result<Ins
     Ok(installed)
 }
 
+/// Nobody can say what a provider has whose account was never opened.
+fn unasked(provider: &str) -> Failure {
+    Failure {
+        kind: "panic".to_owned(),
+        causes: vec![format!("a defect of certsyncd ended the work on the account of `{provider}`")],
+        hint: Some("please report it; the other providers go on".to_owned()),
+        transient: false,
+    }
+}
+
 fn panicked(panic: &tokio::task::JoinError) -> Failure {
     Failure {
         kind: "panic".to_owned(),
@@ -473,6 +533,8 @@ pub(super) struct Done {
     pub live: Option<Installed>,
     pub waiting: Option<Installed>,
     pub staged: Option<Installed>,
+    /// What the file system told before anything was read.
+    pub seal: Option<Seal>,
     pub finding: Finding,
     pub drift: Vec<String>,
     pub outputs: Option<BTreeMap<String, String>>,
@@ -487,6 +549,7 @@ impl Done {
             live: None,
             waiting: None,
             staged: None,
+            seal: None,
             finding: Finding::nothing(),
             drift: Vec::new(),
             outputs: None,
@@ -495,7 +558,8 @@ impl Done {
     }
 
     fn panicked(entry: &Certificate, ledger: &Ledger, error: &tokio::task::JoinError) -> Done {
-        let mut done = Done::new(entry, ledger.certificates.get(&entry.name).cloned().unwrap_or_default());
+        let mut done =
+            Done::new(entry, ledger.certificates.get(&entry.name).map(|record| (**record).clone()).unwrap_or_default());
         done.finding.verdict = Verdict::Failed(panicked(error));
         done
     }
@@ -519,7 +583,7 @@ impl Done {
         record.targets.retain(|target, _| self.entry.deploy.contains(target));
         if let Some(live) = &self.live {
             record.live = Some(live::live_of(live));
-            record.hashes = live.hashes.clone();
+            record.hashes = Hashes::from(&live.hashes);
         }
         if let Some(outputs) = &self.outputs {
             record.outputs.clone_from(outputs);
@@ -529,6 +593,7 @@ impl Done {
                 record.drift.push(line.clone());
             }
         }
+        record.seal = self.proof(record, now);
         record.valid = self.finding.valid.or(record.valid);
         record.successor = self.finding.successor.clone();
         remember_unfit(record, &self.finding.unfit);
@@ -539,6 +604,14 @@ impl Done {
             }
             None => self.remember_success(record, now),
         }
+    }
+
+    /// The seal, when everything under it was read in full meanwhile, is right, and changed so long ago that a later change will show.
+    fn proof(&self, record: &CertificateRecord, now: Timestamp) -> Option<String> {
+        let live = self.live.as_ref().filter(|live| !certificate::is_placeholder(&live.bundle))?;
+        let was_live = self.record.live.as_ref().is_some_and(|before| before.generation == live.generation);
+        let is_right = was_live && self.drift.is_empty() && self.problem.is_none() && record.live.is_some();
+        self.seal.as_ref().filter(|seal| is_right && seal.is_settled(now)).map(|seal| seal.mark.clone())
     }
 
     fn remember_success(&self, record: &mut CertificateRecord, now: Timestamp) {
@@ -601,7 +674,7 @@ impl Done {
         if let Some(change) = change.filter(|change| matches!(change.stage, Stage::RolledBack | Stage::TurnedAway)) {
             record.rejected_seen.extend(change.id.clone().zip(self.finding.seen.clone()));
         }
-        let CertificateRecord { rejected, rejected_seen, .. } = record;
+        let CertificateRecord { rejected, rejected_seen, .. } = &mut **record;
         rejected_seen.retain(|id, _| rejected.iter().any(|rejection| rejection.id.as_ref() == Some(id)));
         let (action, held) = self.action(record, change);
         let made_up = action == Action::Unchanged && is_untold(record);
@@ -654,7 +727,7 @@ impl Done {
 }
 
 /// Whether what is live was not live yet when a pass last came to its end.
-fn is_untold(record: &CertificateRecord) -> bool {
+pub(super) fn is_untold(record: &CertificateRecord) -> bool {
     record.concluded.is_some() && record.concluded != record.live.as_ref().map(|live| live.fingerprint)
 }
 

@@ -58,21 +58,21 @@ impl Sync {
         let context = Arc::new(self.context(scope, &CancellationToken::new()).await);
         let mut certificates = Vec::new();
         let mut changing = Vec::new();
-        for entry in &context.entries {
+        for entry in context.entries() {
             let preview = self.preview_one(&context, entry, &ledger).await;
             if matches!(preview.action, "install" | "adopt") {
                 changing.push(entry.name.clone());
             }
             certificates.push(preview);
         }
-        let wanted = |target: &&Target| context.entries.iter().any(|entry| entry.deploy.contains(&target.name));
+        let wanted = |target: &&Target| context.entries().any(|entry| entry.deploy.contains(&target.name));
         let targets =
             self.settings.targets.values().filter(wanted).map(|t| self.preview_target(t, &context, &ledger, &changing)).collect();
         Ok(Preview { version: 1, certificates, targets })
     }
 
     async fn preview_one(&self, context: &Context, entry: &crate::config::Certificate, ledger: &Ledger) -> CertificatePreview {
-        let record = ledger.certificates.get(&entry.name).cloned().unwrap_or_default();
+        let record = ledger.certificates.get(&entry.name).map(|record| (**record).clone()).unwrap_or_default();
         let before = record.id.clone();
         let held = record.held.clone();
         let mut done = Done::new(entry, record);
@@ -83,7 +83,7 @@ impl Sync {
     }
 
     fn preview_target(&self, target: &Target, context: &Context, ledger: &Ledger, changing: &[String]) -> TargetPreview {
-        let members: Vec<_> = context.entries.iter().filter(|entry| entry.deploy.contains(&target.name)).collect();
+        let members: Vec<_> = context.entries().filter(|entry| entry.deploy.contains(&target.name)).collect();
         let changed: Vec<String> =
             members.iter().filter(|e| changing.contains(&e.name)).map(|e| format!("`{}`", e.name)).collect();
         let pending = ledger.targets.get(&target.name).and_then(|record| record.pending.clone());

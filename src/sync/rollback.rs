@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Certificate;
-use crate::ledger::{Ledger, Rejection};
+use crate::ledger::{Hashes, Ledger, Rejection};
 use crate::report::{Action, CertificateReport, Report};
 use crate::store::Installed;
 
@@ -49,7 +49,7 @@ impl Sync {
             requests: 0,
             calls: BTreeMap::new(),
         };
-        self.conclude(&mut ledger, &report)?;
+        self.conclude(ledger, &report)?;
         Ok(report)
     }
 
@@ -74,7 +74,8 @@ impl Sync {
         let record = ledger.certificates.entry(entry.name.clone()).or_default();
         record.rejected.retain(|rejection| rejection.fingerprint != earlier.bundle.fingerprint());
         record.live = Some(live::live_of(earlier));
-        record.hashes = earlier.hashes.clone();
+        record.hashes = Hashes::from(&earlier.hashes);
+        record.seal = None;
         let Some(live) = live.filter(|live| live.bundle.fingerprint() != earlier.bundle.fingerprint()) else { return };
         let fingerprint = live.bundle.fingerprint();
         record.rejected.retain(|rejection| rejection.fingerprint != fingerprint);

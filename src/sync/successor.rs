@@ -87,8 +87,12 @@ pub fn matches(listed: &str, name: &str) -> bool {
 
 /// Whether a certificate listed under `listed` may well cover `name` too: the same name, a wildcard over it, or the bare or `www.` form.
 fn related(listed: &str, name: &str) -> bool {
-    let bare = |text: &str| text.trim_start_matches("*.").trim_start_matches("www.").to_owned();
-    matches(listed, name) || bare(listed) == bare(name)
+    matches(listed, name) || stem(listed) == stem(name)
+}
+
+/// A name without the wildcard and without `www`: what names of one site have in common.
+pub fn stem(name: &str) -> &str {
+    name.trim_start_matches("*.").trim_start_matches("www.")
 }
 
 /// What counts of a fetched certificate when it is held against the current one.

@@ -221,7 +221,7 @@ pub fn note_knowing(
     settings: &Alerts,
     at: Timestamp,
 ) -> Vec<Event> {
-    let records = BTreeMap::from([("api".to_owned(), CertificateRecord::default())]);
+    let records = BTreeMap::from([("api".to_owned(), Box::<CertificateRecord>::default())]);
     let facts = Facts { report, records: &records, settings, host: "web-1", now: at };
     outbox.note(known, &facts).unwrap().verdict.events
 }

@@ -129,7 +129,7 @@ pub fn everything() -> (Settings, Ledger, BTreeSet<String>) {
     let mut put = |name: &str, record: CertificateRecord| {
         let checked = Some(now() - SignedDuration::from_secs(300));
         let record = CertificateRecord { provider: "scm".to_owned(), last_checked: checked, ..record };
-        ledger.certificates.insert(name.to_owned(), record);
+        ledger.certificates.insert(name.to_owned(), record.into());
     };
     let web = Delivery { served: vec![served("127.0.0.1:443", "web.example.com", 1, 61)], ..delivered(1) };
     put(
@@ -138,7 +138,7 @@ pub fn everything() -> (Settings, Ledger, BTreeSet<String>) {
             id: Some("scs-web-2".to_owned()),
             live: Some(live(1, 304, 61, &["web.example.com", "www.example.com"])),
             fetched: Some(leaf(1)),
-            targets: [("nginx".to_owned(), web), ("haproxy".to_owned(), delivered(1))].into(),
+            targets: [("nginx".to_owned(), web.into()), ("haproxy".to_owned(), delivered(1).into())].into(),
             ..CertificateRecord::default()
         },
     );
@@ -148,7 +148,7 @@ pub fn everything() -> (Settings, Ledger, BTreeSet<String>) {
             live: Some(live(2, 356, 9, &["api.example.com"])),
             valid: Some(Valid::Expiring),
             fetched: Some(leaf(2)),
-            targets: [("haproxy".to_owned(), delivered(2))].into(),
+            targets: [("haproxy".to_owned(), delivered(2).into())].into(),
             ..CertificateRecord::default()
         },
     );
@@ -186,7 +186,7 @@ pub fn everything() -> (Settings, Ledger, BTreeSet<String>) {
             live: Some(live(6, 10, 355, &["wait.example.com"])),
             fetched: Some(leaf(7)),
             fetched_not_after: Some(now() + days(720)),
-            targets: [("nginx".to_owned(), behind)].into(),
+            targets: [("nginx".to_owned(), behind.into())].into(),
             ..CertificateRecord::default()
         },
     );

@@ -49,7 +49,7 @@ pub struct Facts<'a> {
     /// The pass. One that was cut short must not say `whole`.
     pub report: &'a Report,
     /// The ledger's records after that pass, by entry name.
-    pub records: &'a BTreeMap<String, CertificateRecord>,
+    pub records: &'a BTreeMap<String, Box<CertificateRecord>>,
     /// `[alerts]`.
     pub settings: &'a Alerts,
     /// This host's name.
@@ -211,7 +211,7 @@ impl<'a> Judge<'a> {
     }
 
     fn record(&self, name: &str) -> Option<&'a CertificateRecord> {
-        self.facts.records.get(name)
+        self.facts.records.get(name).map(|record| &**record)
     }
 
     fn report(&self, name: &str) -> Option<&'a CertificateReport> {

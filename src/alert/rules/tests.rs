@@ -24,7 +24,7 @@ fn print(byte: u8) -> Fingerprint {
 /// A host over time: the pass is edited, judged, and what was raised goes into the next.
 struct World {
     report: Report,
-    records: BTreeMap<String, CertificateRecord>,
+    records: BTreeMap<String, Box<CertificateRecord>>,
     settings: Alerts,
     raised: BTreeMap<String, Raised>,
     now: Timestamp,
@@ -44,7 +44,7 @@ impl World {
             requests: 1,
             calls: BTreeMap::new(),
         };
-        let records = names.iter().map(|name| ((*name).to_owned(), CertificateRecord::default())).collect();
+        let records = names.iter().map(|name| ((*name).to_owned(), Box::default())).collect();
         let settings = Alerts {
             thresholds: vec![30, 14, 7, 3, 1],
             remind: Duration::from_secs(24 * 3_600),
@@ -352,7 +352,7 @@ fn what_is_served_counts() {
         .get_mut("api")
         .unwrap()
         .targets
-        .insert("nginx".into(), Delivery { verified: Some(print(1)), ..Delivery::default() });
+        .insert("nginx".into(), Delivery { verified: Some(print(1)), ..Delivery::default() }.into());
     world.certificate(0).served = vec![shows_nothing()];
     assert_eq!(world.at(2.1), NOTHING);
     world.certificate(0).served = vec![shows(2, 200)];
@@ -368,7 +368,7 @@ fn a_later_one_that_is_served_or_a_stranger_is_nothing() {
     // a pair that never matched shows the server's default certificate
     world.certificate(0).served = vec![shows(9, 1)];
     let never = Delivery { never_matched: vec!["127.0.0.1:443 api.example.com".into()], ..Delivery::default() };
-    world.records.get_mut("api").unwrap().targets.insert("nginx".into(), never);
+    world.records.get_mut("api").unwrap().targets.insert("nginx".into(), never.into());
     assert_eq!(world.at(0.1), NOTHING);
 }
 
@@ -530,7 +530,7 @@ fn what_a_server_rejected_is_not_over_because_nothing_was_tried() {
     let mut world = World::new(&["api"]);
     let record = world.records.get_mut("api").unwrap();
     record.fetched = Some(print(7));
-    record.targets.insert("nginx".into(), Delivery::default());
+    record.targets.insert("nginx".into(), Box::default());
     record.rejected = vec![Rejection { fingerprint: print(7), id: None, why: "key mismatch".into(), tries: 1, next_try: None }];
     assert_eq!(world.target(TargetAction::RolledBack, Some("key mismatch")).at(0.0), ["deploy_failed nginx"]);
     assert_eq!(world.target(TargetAction::Unchanged, None).at(0.1), NOTHING);
@@ -561,7 +561,7 @@ fn a_rollback_by_hand_is_no_failure() {
     let mut world = World::new(&["api"]);
     let record = world.records.get_mut("api").unwrap();
     record.fetched = Some(print(7));
-    record.targets.insert("nginx".into(), Delivery::default());
+    record.targets.insert("nginx".into(), Box::default());
     record.rejected =
         vec![Rejection { fingerprint: print(7), id: None, why: "rolled back by hand".into(), tries: 0, next_try: None }];
     world.target(TargetAction::Failed, Some("x")).at(0.0);

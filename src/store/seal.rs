@@ -1,0 +1,120 @@
+//! Whether something is untouched since it was last read in full, told by the file system's own notes: a pass over ten thousand certificates
+//! cannot read fifty thousand files.
+//!
+//! Start at [`Store::watch`] and [`Watch::seal`]. A [`Seal`] is made of what the kernel keeps of the link, the folders and the five files (and
+//! the outputs): inode, size, mode, owner, group, and when any of that or the content last changed. The last one (ctime) nobody can set back: who
+//! edits, replaces, permits or removes something breaks the seal, and then [`Store::repair`] reads everything. What changed within the last
+//! [`SETTLED`] gets no seal, for a second change in the same tick of the file system's clock would leave no trace.
+
+use std::path::Path;
+
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+
+use super::{FILES, Store};
+use crate::atomic::{self, Folder, Trace};
+use crate::config::Output;
+use crate::report::Fingerprint;
+
+/// So old must the last change be that any later one shows; clocks of file systems tick every few milliseconds, of some every two seconds.
+pub const SETTLED: SignedDuration = SignedDuration::from_secs(3);
+
+/// The folders of the store, opened once for a look over many certificates.
+pub struct Watch {
+    live: Folder,
+    generations: Folder,
+    /// What all certificates share: to whom the state directory belongs, and the two folders' own modes.
+    shared: Vec<u64>,
+}
+
+/// The file system's notes about one certificate, as one short word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// To be compared with an earlier one.
+    pub mark: String,
+    /// When anything under it last changed.
+    pub changed: Timestamp,
+}
+
+impl Store {
+    /// Opens the folders; `None` when they are not there or are not what they should be: then nothing is sealed.
+    pub fn watch(&self) -> Option<Watch> {
+        let open = |path: &Path| Folder::open(path).ok().flatten();
+        let root = atomic::stat_following(self.root()).ok().flatten()?;
+        let (live, generations) = (open(&self.live_folder())?, open(&self.generations_folder())?);
+        let mut shared = vec![u64::from(root.owner), u64::from(root.group)];
+        for folder in [&live, &generations] {
+            let found = folder.stat(".").ok().flatten()?;
+            shared.extend([u64::from(found.mode), u64::from(found.owner)]);
+        }
+        Some(Watch { live, generations, shared })
+    }
+}
+
+impl Watch {
+    /// The seal of `generation` as what is live of `name`, with its outputs; `None` when something of it is missing or cannot be looked at.
+    pub fn seal(&self, name: &str, generation: &str, outputs: &[Output]) -> Option<Seal> {
+        let mut notes = Notes::new(&self.shared);
+        notes.take(self.live.trace(Path::new(name)))?;
+        notes.take(self.generations.trace(Path::new(name)))?;
+        let mut path = format!("{name}/{generation}");
+        notes.take(self.generations.trace(Path::new(&path)))?;
+        let folder = path.len();
+        for (file, _) in FILES {
+            path.truncate(folder);
+            path.push('/');
+            path.push_str(file);
+            notes.take(self.generations.trace(Path::new(&path)))?;
+        }
+        for output in outputs {
+            notes.note(demands(output).as_bytes());
+            notes.take(atomic::trace(&output.path))?;
+        }
+        Some(notes.seal())
+    }
+}
+
+impl Seal {
+    /// Whether the last change is so long ago that every later one will show.
+    pub fn is_settled(&self, now: Timestamp) -> bool {
+        now.duration_since(self.changed) >= SETTLED
+    }
+}
+
+/// What the configuration wants of an output: another wish breaks the seal as well.
+fn demands(output: &Output) -> String {
+    format!("{:?} {} {:?} {:?} {:o}", output.format, output.path.display(), output.owner, output.group, output.mode)
+}
+
+struct Notes {
+    hash: Sha256,
+    changed: Timestamp,
+}
+
+impl Notes {
+    fn new(shared: &[u64]) -> Notes {
+        let mut notes = Notes { hash: Sha256::new(), changed: Timestamp::MIN };
+        shared.iter().for_each(|number| notes.note(&number.to_le_bytes()));
+        notes
+    }
+
+    fn note(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+    }
+
+    fn take(&mut self, trace: Result<Option<Trace>, atomic::Error>) -> Option<()> {
+        let trace = trace.ok().flatten()?;
+        self.changed = self.changed.max(trace.changed);
+        trace.numbers.iter().for_each(|number| self.note(&number.to_le_bytes()));
+        Some(())
+    }
+
+    fn seal(self) -> Seal {
+        let mut mark = Fingerprint(self.hash.finalize().into()).to_string();
+        mark.truncate(MARK_DIGITS);
+        Seal { mark, changed: self.changed }
+    }
+}
+
+/// Hex digits kept: nobody forges a ctime, so this need only tell apart what chance brings.
+const MARK_DIGITS: usize = 32;

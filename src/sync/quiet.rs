@@ -1,0 +1,148 @@
+//! Entries about which there is nothing to do, told without reading a file: by the listing, the ledger, and the notes of the file system.
+//!
+//! Start at [`Sync::seals`], which looks at the disk while the providers are asked, then [`Quiet::of`]. Whatever is in doubt is no quiet
+//! entry and gets the full look of [`super::pass`], which is also due once a day for each.
+
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use jiff::Timestamp;
+
+use crate::config::{Certificate, Format, Settings, Wanted};
+use crate::ledger::{CertificateRecord, Ledger};
+use crate::provider::Listed;
+use crate::report::{Action, CertificateReport};
+use crate::store::{Seal, Store};
+
+use super::accounts::{Account, is_seen};
+use super::gather::{current_id, wanted_key};
+use super::pass::{Context, is_untold};
+use super::successor::{self, Wish};
+use super::{Scope, Sync};
+
+/// Threads that look at the disk at most: more wait for each other in the kernel.
+const MAX_THREADS: usize = 4;
+
+impl Sync {
+    /// The seals of what is live on disk, by place in the inventory; `None` where there is nothing to compare, or that is missing.
+    pub(super) async fn seals(&self, ledger: &Arc<Ledger>, scope: &Scope) -> Vec<Option<Seal>> {
+        let size = self.settings.certificates.len();
+        let threads = available_parallelism().map_or(1, usize::from).clamp(1, MAX_THREADS);
+        let part = size.div_ceil(threads).max(1);
+        let names = Arc::new(scope.names.clone());
+        let mut looks = Vec::new();
+        for start in (0..size).step_by(part) {
+            let (settings, store, ledger, names) = (self.settings.clone(), self.store.clone(), ledger.clone(), names.clone());
+            looks.push(tokio::task::spawn_blocking(move || {
+                let entries = settings.certificates.iter().skip(start).take(part);
+                let chosen = |entry: &Certificate| names.as_ref().as_ref().is_none_or(|names| names.contains(&entry.name));
+                look(entries, &store, &ledger, chosen)
+            }));
+        }
+        let mut seals = Vec::with_capacity(size);
+        for look in looks {
+            seals.extend(look.await.unwrap_or_default());
+            seals.resize(seals.len().div_ceil(part) * part, None);
+        }
+        seals.resize(size, None);
+        seals
+    }
+}
+
+fn look<'a>(
+    entries: impl Iterator<Item = &'a Certificate>,
+    store: &Store,
+    ledger: &Ledger,
+    chosen: impl Fn(&Certificate) -> bool,
+) -> Vec<Option<Seal>> {
+    let Some(watch) = store.watch() else { return Vec::new() };
+    let seal = |entry: &Certificate| {
+        let live = ledger.certificates.get(&entry.name)?.live.as_ref()?;
+        watch.seal(&entry.name, &live.generation, &entry.outputs)
+    };
+    entries.map(|entry| if chosen(entry) { seal(entry) } else { None }).collect()
+}
+
+/// The proof that there is nothing to do for an entry.
+pub(super) struct Quiet<'a> {
+    row: &'a Listed,
+}
+
+impl<'a> Quiet<'a> {
+    /// `None`: there may be something to do.
+    pub fn of(context: &'a Context, entry: &Certificate, record: &CertificateRecord, seal: Option<&Seal>) -> Option<Quiet<'a>> {
+        let is_untouched = record.seal.is_some() && record.seal.as_ref() == seal.map(|seal| &seal.mark);
+        if !is_untouched || context.force || !is_settled(entry, record, context.now) {
+            return None;
+        }
+        let account = context.accounts.get(&entry.provider)?;
+        let id = current_id(entry, record)?;
+        let row = account.listed(&id)?;
+        (is_seen(row, record.seen.as_deref()?) && !has_successor(account, entry, record, row)).then_some(Quiet { row })
+    }
+
+    /// Writes into the ledger that it was looked at, and reports it.
+    pub fn remember(&self, entry: &Certificate, record: &mut CertificateRecord, now: Timestamp) -> CertificateReport {
+        record.last_checked = Some(now);
+        record.valid = self.row.valid.or(record.valid);
+        record.successor = None;
+        record.failures = 0;
+        record.targets.retain(|target, _| entry.deploy.contains(target));
+        CertificateReport {
+            name: entry.name.clone(),
+            provider: entry.provider.clone(),
+            action: Action::Unchanged,
+            id: Some(self.row.id.clone()),
+            previous_id: None,
+            first: false,
+            made_up: false,
+            live: record.live.clone(),
+            valid: record.valid,
+            error: None,
+            held: None,
+            successor: None,
+            near_misses: Vec::new(),
+            drift: Vec::new(),
+            served: record.targets.values().flat_map(|told| told.served.iter().cloned()).collect(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// Whether the ledger alone leaves nothing open.
+fn is_settled(entry: &Certificate, record: &CertificateRecord, now: Timestamp) -> bool {
+    let needs_reading = entry.key_file.is_some() || entry.outputs.iter().any(|output| output.format == Format::Pkcs12);
+    record.live.as_ref().is_some_and(|live| record.fetched == Some(live.fingerprint))
+        && record.full_check.is_some_and(|due| due > now)
+        && record.held.is_none()
+        && record.last_error.is_none()
+        && record.drift.is_empty()
+        && !is_untold(record)
+        && record.unfit.is_empty()
+        && record.key_file_hash.is_none()
+        && record.provider == entry.provider
+        && record.wanted == wanted_key(entry)
+        && !needs_reading
+}
+
+/// Whether the listing has another certificate that may be its renewal.
+fn has_successor(account: &Account, entry: &Certificate, record: &CertificateRecord, row: &Listed) -> bool {
+    let domain = match &entry.wanted {
+        Wanted::Domain(domain) => Some(domain),
+        Wanted::Id(_) => None,
+    };
+    let live = record.live.iter().flat_map(|live| &live.names);
+    let names = || entry.names.iter().chain(domain).chain(live.clone());
+    if !account.has_rival(&row.id, names().map(String::as_str)) {
+        return false;
+    }
+    let names: Vec<String> = names().cloned().collect();
+    let current = account.as_row(row);
+    let wish = Wish { current: Some(&current), current_id: Some(&row.id), names: &names };
+    !successor::candidates(&account.rows(&names), &wish).is_empty()
+}
+
+/// The settings' entries at these places.
+pub(super) fn entries<'a>(settings: &'a Settings, places: &'a [usize]) -> impl Iterator<Item = &'a Certificate> {
+    places.iter().filter_map(|place| settings.certificates.get(*place))
+}
