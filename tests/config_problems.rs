@@ -554,7 +554,7 @@ fn files() {
     std::fs::write(&path, format!("version = 1\n#{}", "x".repeat(config::MAX_FILE - 13))).unwrap();
     assert!(config::load(&path).is_ok());
     std::fs::write(&path, format!("version = 1\n#{}", "x".repeat(config::MAX_FILE - 12))).unwrap();
-    assert_eq!(told(&path), "the configuration is larger than 1024 KiB");
+    assert_eq!(told(&path), format!("the configuration is larger than {} KiB", config::MAX_FILE / 1024));
     std::fs::write(&path, format!("\u{feff}{}", BASE.replace('\n', "\r\n"))).unwrap();
     assert_eq!(config::load(&path).unwrap().path, path);
 }

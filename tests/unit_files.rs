@@ -20,6 +20,13 @@ fn run(program: &str, package: &str, arguments: &[&str], folder: &Path) -> Outpu
     output.unwrap_or_else(|error| panic!("this test needs `{program}` ({error}): apt-get install {package}"))
 }
 
+/// Where `scripts/test` puts it, else the system's.
+fn promtool(arguments: &[&str], folder: &Path) -> Output {
+    let fetched = root().join("target/tools/usr/bin/promtool").display().to_string();
+    let program = if Path::new(&fetched).exists() { fetched.as_str() } else { "promtool" };
+    run(program, "prometheus", arguments, folder)
+}
+
 fn words(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
@@ -196,7 +203,7 @@ fn scripts_are_scripts() {
 #[test]
 fn prometheus_understands_the_rules() {
     for arguments in [["check", "rules", "certsyncd.rules.yml"], ["test", "rules", "certsyncd.rules.test.yml"]] {
-        let output = run("promtool", "prometheus", &arguments, &root().join("monitoring"));
+        let output = promtool(&arguments, &root().join("monitoring"));
         assert!(output.status.success(), "{}", words(&output));
     }
 }
@@ -222,7 +229,7 @@ fn prometheus_understands_the_dashboard() {
         let rule = |query: &String| serde_json::json!({"record": "dashboard:query", "labels": {"n": query}, "expr": query});
         let rules = serde_json::json!({"groups": [{"name": "dashboard", "rules": queries.iter().map(rule).collect::<Vec<_>>()}]});
         std::fs::write(folder.path().join("dashboard.yml"), rules.to_string()).unwrap();
-        run("promtool", "prometheus", &["check", "rules", "dashboard.yml"], folder.path())
+        promtool(&["check", "rules", "dashboard.yml"], folder.path())
     };
     let output = check(&queries);
     assert!(output.status.success(), "{}", words(&output));
