@@ -157,7 +157,7 @@ fn a_folder_without_rights_names_the_drop_in() {
         false => store.write_output(&output, b"one").unwrap_err().hint().unwrap(),
         true => as_nobody("without_rights_child", folder.path()),
     };
-    assert!(hint.contains("certsyncd-outputs"), "{hint}");
+    assert!(hint.contains("/usr/share/doc/certsyncd/examples/outputs.conf"), "{hint}");
     assert_eq!(names(certs), [""; 0]);
 }
 

@@ -97,7 +97,8 @@ impl Error {
 
 /// Rights of outputs come from the unit's drop-in, so that is what the operator must look at.
 fn output_hint(error: &atomic::Error) -> Option<String> {
-    const DROP_IN: &str = "`systemd/certsyncd.service.d/outputs.conf` (certsyncd-outputs)";
+    const DROP_IN: &str =
+        "`/usr/share/doc/certsyncd/examples/outputs.conf` (in the sources: `systemd/certsyncd.service.d/outputs.conf`)";
     match error.kind() {
         "permission" | "read_only" => Some(format!(
             "the service may write only its own folders: the drop-in {DROP_IN} gives it the output's folder and, for another owner, the right to change owners"
