@@ -9,6 +9,7 @@ mod error;
 mod exchange;
 mod pace;
 mod rejection;
+pub mod rows;
 mod text;
 
 pub mod cds;

@@ -5,6 +5,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use crate::config::{Cloud, HuaweiApi};
 use crate::provider::{Client, Error, Listed, Listing};
 use crate::report::{Failure, Valid};
 
@@ -16,6 +17,8 @@ pub(super) struct Account {
     pub holdings: Holdings,
     /// Whether its listing tells every name of a certificate (Huawei), or only one (CDS).
     pub tells_all_names: bool,
+    /// Whether its certificates come as archives.
+    pub sends_archives: bool,
 }
 
 /// What the listing brought.
@@ -30,13 +33,17 @@ pub(super) enum Holdings {
 
 impl Account {
     /// Lists the account.
-    pub async fn open(client: Client, tells_all_names: bool) -> Account {
+    pub async fn open(client: Client, cloud: &Cloud) -> Account {
         let holdings = match client.list().await {
             Ok(Listing { certificates, complete, .. }) => Holdings::Listed { rows: Rows::new(certificates), complete },
             Err(error) if concerns_all(&error) => Holdings::Down(failure(&error)),
             Err(error) => Holdings::OneByOne(failure(&error)),
         };
-        Account { client, holdings, tells_all_names }
+        let (tells_all_names, sends_archives) = match cloud {
+            Cloud::Huawei(huawei) => (true, huawei.api == HuaweiApi::Download),
+            Cloud::Cds(_) => (false, false),
+        };
+        Account { client, holdings, tells_all_names, sends_archives }
     }
 
     /// The row of `id`: from the listing, or, where the listing may have left it out, by asking for it alone.

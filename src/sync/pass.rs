@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::alert::rules;
 use crate::certificate::{self, Roots};
-use crate::config::{Certificate, Cloud, EventKind, Settings, Successor};
+use crate::config::{Certificate, EventKind, Settings, Successor};
 use crate::failpoint;
 use crate::ledger::{CertificateRecord, Hashes, Ledger, PassRecord};
 use crate::report::{Action, CertificateReport, Failure, Incident, Report};
@@ -176,10 +176,10 @@ impl Sync {
         let places: Vec<usize> = self.settings.certificates.iter().enumerate().filter(covered).map(|(place, _)| place).collect();
         let mut opening = JoinSet::new();
         for (name, client) in &self.clients {
+            let Some(provider) = self.settings.providers.get(name) else { continue };
             if quiet::entries(&self.settings, &places).any(|entry| entry.provider == *name) && !stop.is_cancelled() {
-                let (name, client) = (name.clone(), client.clone());
-                let tells_all_names = tells_all_names(&self.settings, &name);
-                opening.spawn(async move { (name, Account::open(client, tells_all_names).await) });
+                let (name, client, cloud) = (name.clone(), client.clone(), provider.cloud.clone());
+                opening.spawn(async move { (name, Account::open(client, &cloud).await) });
             }
         }
         let mut accounts = BTreeMap::new();
@@ -295,11 +295,6 @@ impl Sync {
 
 /// `Sync` the marker, which this module's own [`Sync`] hides.
 use std::marker::Sync as Sync_;
-
-/// Huawei lists every name of a certificate, CDS one.
-fn tells_all_names(settings: &Settings, provider: &str) -> bool {
-    settings.providers.get(provider).is_some_and(|provider| matches!(provider.cloud, Cloud::Huawei(_)))
-}
 
 pub(super) fn ledger_rebuilt(ledger: &Ledger) -> Option<Incident> {
     let why = ledger.rebuilt.as_ref()?;

@@ -18,6 +18,7 @@ use super::error::{Cause, Error, Kind, words};
 use super::exchange::{Answer, Call, Method, Request, nonce};
 use super::http::{CERTIFICATE_LIMIT, LISTING_LIMIT};
 use super::rejection::Fingerprint;
+use super::rows::{MAX_NAMES, Rows};
 use super::{Fetched, Listed, Listing, Payload, Probe, RESTART, Reach, check_id, text};
 use crate::certificate::Piece;
 use crate::config::Cds;
@@ -240,10 +241,10 @@ fn piece(name: &str, bytes: &[u8]) -> Piece {
 }
 
 fn listing(answer: &Answer) -> Result<Listing, Cause> {
-    let all: Option<Vec<Described<'_>>> = data(answer)?;
+    let all: Option<Rows<Described<'_>>> = data(answer)?;
     let mut listing = Listing { complete: true, ..Listing::default() };
     let mut seen = std::collections::BTreeSet::new();
-    for described in all.unwrap_or_default() {
+    for described in all.map_or_else(Vec::new, |rows| rows.0) {
         let listed = listed(described, &mut listing.notes)?;
         if seen.insert(listed.id.clone()) {
             listing.certificates.push(listed);
@@ -267,6 +268,7 @@ fn listed(described: Described<'_>, notes: &mut Vec<String>) -> Result<Listed, C
             .iter()
             .flat_map(|domain| domain.split([',', ';', ' ']))
             .filter(|name| !name.is_empty())
+            .take(MAX_NAMES)
             .map(str::to_lowercase)
             .collect(),
         status: None,

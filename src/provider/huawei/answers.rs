@@ -10,6 +10,7 @@ use crate::certificate::Piece;
 use crate::provider::Listed;
 use crate::provider::error::{Cause, Error, Kind, words};
 use crate::provider::exchange::Answer;
+use crate::provider::rows::{MAX_NAMES, Rows};
 use crate::provider::text;
 
 /// Codes of a wrong certificate id.
@@ -83,11 +84,13 @@ pub(super) fn archive(answer: Answer) -> Result<Zeroizing<Vec<u8>>, Cause> {
 pub(super) struct Page {
     pub certificates: Vec<Listed>,
     pub total: Option<u64>,
+    /// Length of the answer.
+    pub bytes: usize,
 }
 
 #[derive(Deserialize)]
 struct RawPage {
-    certificates: Option<Vec<Detail>>,
+    certificates: Option<Rows<Detail>>,
     total_count: Option<u64>,
 }
 
@@ -111,10 +114,10 @@ struct Detail {
 pub(super) fn page(answer: Answer) -> Result<Page, Cause> {
     let answer = good(answer)?;
     let page: RawPage = json(&answer)?;
-    let certificates = page.certificates.unwrap_or_default();
+    let certificates = page.certificates.map_or_else(Vec::new, |rows| rows.0);
     let certificates = certificates.into_iter().map(listed).collect::<Option<Vec<_>>>();
     let certificates = certificates.ok_or_else(|| Cause::BadAnswer("a listed certificate has no id".to_owned()))?;
-    Ok(Page { certificates, total: page.total_count })
+    Ok(Page { certificates, total: page.total_count, bytes: answer.body.len() })
 }
 
 pub(super) fn show(answer: Answer, id: &str) -> Result<Listed, Cause> {
@@ -162,7 +165,7 @@ fn why_not(status: Option<&str>) -> Option<String> {
 fn names(domain: Option<&str>, sans: Option<&str>) -> Vec<String> {
     let mut names: Vec<String> = vec![];
     let all = domain.into_iter().chain(sans).flat_map(|text| text.split(|c: char| matches!(c, ';' | ',') || c.is_whitespace()));
-    for name in all.filter(|name| !name.is_empty()).map(str::to_lowercase) {
+    for name in all.filter(|name| !name.is_empty()).take(MAX_NAMES).map(str::to_lowercase) {
         if !names.contains(&name) {
             names.push(name);
         }

@@ -88,6 +88,7 @@ impl Account {
     /// by what ends last, de-duplicates, stops at a page that brings nothing new or is refused, and says when that was not all.
     pub(super) async fn list(&self, reach: Reach<'_>) -> Result<Listing, Error> {
         let (mut listing, mut seen, mut offset, mut total) = (Listing::default(), BTreeSet::new(), 0, None);
+        let mut bytes = 0;
         for _ in 0..PAGES {
             let page = match self.page(reach, offset).await {
                 Err(error) if offset > 0 && is_beyond(&error) => break,
@@ -99,7 +100,9 @@ impl Account {
             let short = page.certificates.len() < PAGE;
             listing.certificates.extend(page.certificates.into_iter().filter(|listed| seen.insert(listed.id.clone())));
             listing.complete = total.map_or(short, |total| seen.len() as u64 >= total);
-            if listing.complete || seen.len() == before {
+            bytes += page.bytes;
+            // The bound of one answer is that of all of them: what is listed stays in memory.
+            if listing.complete || seen.len() == before || bytes > LISTING_LIMIT {
                 break;
             }
         }
