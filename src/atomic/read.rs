@@ -189,7 +189,7 @@ fn found(result: Result<rustix::fs::Stat, Error>) -> Result<Option<Stat>, Error>
 fn traced(result: Result<rustix::fs::Stat, Error>) -> Result<Option<Trace>, Error> {
     match result {
         Ok(found) => {
-            let (seconds, nanoseconds) = (found.st_ctime as i64, found.st_ctime_nsec as u64);
+            let (seconds, nanoseconds) = (found.st_ctime, found.st_ctime_nsec);
             let numbers = [
                 found.st_ino,
                 found.st_size as u64,

@@ -1,7 +1,7 @@
 //! What is installed, until when, and what failed last: the document behind `status`, `/status.json` and the metrics' dates.
 //!
 //! Start at [`document`], a pure function of settings, ledger and what is on disk. After each pass it is written to `<state_dir>/status.json`
-//! ([`write`]), which anybody may read, so that `status` ([`read`], then [`Document::refresh`]) needs neither root nor a secret.
+//! ([`write()`]), which anybody may read, so that `status` ([`read`], then [`Document::refresh`]) needs neither root nor a secret.
 //! A document that is missing, damaged or of a newer version is an [`Error`]; a reader then has nothing to show.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -276,13 +276,13 @@ fn inventory(settings: &Settings, ledger: &Ledger, on_disk: &BTreeSet<String>) -
 
 /// What the ledger alone knows.
 fn remembered(ledger: &Ledger, on_disk: &BTreeSet<String>) -> Vec<Certificate> {
-    let describe = |(name, record): (&String, &Box<CertificateRecord>)| {
+    let describe = |name: &str, record: &CertificateRecord| {
         let mut certificate = describe(name, record, on_disk, &DEFAULT_THRESHOLDS);
         let targets: Vec<String> = record.targets.keys().cloned().collect();
         deliver(&mut certificate, record, &targets, &ledger.targets);
         certificate
     };
-    ledger.certificates.iter().map(describe).collect()
+    ledger.certificates.iter().map(|(name, record)| describe(name, record)).collect()
 }
 
 fn describe(name: &str, record: &CertificateRecord, on_disk: &BTreeSet<String>, thresholds: &[u32]) -> Certificate {

@@ -1,6 +1,6 @@
 //! The metrics as a file for node_exporter's textfile collector, replaced whole after each pass.
 //!
-//! Start at [`write`]. The collector reads at any moment, so the file comes by one rename and is readable by all (0644); a folder that we may
+//! Start at [`write()`]. The collector reads at any moment, so the file comes by one rename and is readable by all (0644); a folder that we may
 //! not write to is an [`Error`] that names the drop-in which gives the right.
 
 use std::path::Path;
