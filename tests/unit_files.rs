@@ -131,6 +131,8 @@ fn the_unit_is_what_the_contract_says() {
         "Restart=on-failure",
         "RestartPreventExitStatus=78",
         "TimeoutStartSec=150s",
+        "WatchdogSec=180s",
+        "TimeoutAbortSec=10s",
         "StateDirectory=certsyncd",
         "LimitCORE=0",
         "CapabilityBoundingSet=",
