@@ -9,6 +9,7 @@
 mod file;
 mod hashes;
 mod layout;
+mod pulse;
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,7 @@ use crate::report::{Failure, Fingerprint, Live, Served, SuccessorNote, Valid};
 
 pub use file::{Error, FILE, Loaded, MAX_LEDGER};
 pub use hashes::Hashes;
+pub use pulse::{Base, PULSE, Pulse, Written};
 
 /// The format written by this version. A newer one is refused, with words.
 pub const VERSION: u32 = 1;

@@ -114,11 +114,12 @@ impl Host {
         let _ = std::fs::remove_dir_all(self.state());
     }
 
-    /// After a first pass: one more, when its files are no longer so new that their times prove nothing.
+    /// After a first pass: one more, when its files are no longer so new that their times prove nothing, and two for good measure.
     pub fn settle(&self) {
-        std::thread::sleep(Duration::from_secs(3));
-        self.sync();
-        self.sync();
+        std::thread::sleep(Duration::from_secs(4));
+        for _ in 0..3 {
+            self.sync();
+        }
         self.cloud.clear_requests();
     }
 

@@ -9,7 +9,6 @@ pub(crate) mod sign;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::huawei::CloudKey;
@@ -211,8 +210,6 @@ pub(crate) struct Account {
     pub(crate) certificates: HashMap<String, CdsCertificate>,
     pub(crate) order: Vec<String>,
     pub(crate) nonces: HashSet<String>,
-    /// The listing as last rendered, and the second it is of: large accounts are listed often.
-    pub(crate) listing: Option<(i64, Bytes)>,
 }
 
 impl Account {
@@ -223,19 +220,16 @@ impl Account {
             certificates: HashMap::new(),
             order: Vec::new(),
             nonces: HashSet::new(),
-            listing: None,
         }
     }
 
     pub(crate) fn put(&mut self, id: String, certificate: CdsCertificate) {
-        self.listing = None;
         if self.certificates.insert(id.clone(), certificate).is_none() {
             self.order.push(id);
         }
     }
 
     pub(crate) fn take(&mut self, id: &str) {
-        self.listing = None;
         self.certificates.remove(id);
         self.order.retain(|known| known != id);
     }

@@ -18,7 +18,7 @@ fn hmac(key: &[u8], data: &[u8]) -> Vec<u8> {
 
 /// `X-Certsyncd-Signature`: `sha256=` and the hex HMAC of the body.
 pub(super) fn body(secret: &str, body: &[u8]) -> String {
-    let hex: String = hmac(secret.as_bytes(), body).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex::encode(hmac(secret.as_bytes(), body));
     format!("sha256={hex}")
 }
 

@@ -280,7 +280,7 @@ fn describe(bytes: &[u8]) -> String {
         Some(b'-') if text.starts_with(b"-----BEGIN ") => "PEM".to_owned(),
         _ if bytes.starts_with(b"7z\xbc\xaf\x27\x1c") => "a 7-Zip archive".to_owned(),
         _ if bytes.starts_with(b"\x1f\x8b") => "gzip".to_owned(),
-        Some(_) => format!("bytes that start `{}`", text.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>()),
+        Some(_) => format!("bytes that start `{}`", hex::encode(text.get(..8).unwrap_or(&text))),
     }
 }
 

@@ -38,6 +38,15 @@ pub struct Trace {
     pub changed: Timestamp,
 }
 
+/// As one word.
+impl std::fmt::Display for Trace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [first, rest @ ..] = &self.numbers;
+        write!(f, "{first}")?;
+        rest.iter().try_for_each(|number| write!(f, "-{number}"))
+    }
+}
+
 /// The bytes of a regular file (a link is followed); `None` when it is not there. Refuses more than `max` bytes.
 pub fn read(path: &Path, max: u64) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
     let open = || rustix::fs::open(path, READING, Mode::empty());

@@ -50,7 +50,7 @@ pub(super) fn content_hash(files: &Files) -> String {
         hash.update((bytes.len() as u64).to_be_bytes());
         hash.update(bytes.as_slice());
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(hash.finalize())
 }
 
 fn cert(bundle: &Bundle) -> Zeroizing<Vec<u8>> {

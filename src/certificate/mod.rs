@@ -87,7 +87,7 @@ impl Bundle {
 
     /// SHA-1 of the leaf's DER in lower-case hex, as Huawei's `show` tells it.
     pub fn sha1_fingerprint(&self) -> String {
-        sha1::Sha1::digest(&self.0.leaf.der).iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(sha1::Sha1::digest(&self.0.leaf.der))
     }
 
     /// SHA-256 over the five files in lower-case hex: equal when, and only when, an installation would write the same bytes.

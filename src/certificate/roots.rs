@@ -72,7 +72,7 @@ impl Roots {
         names.sort_unstable();
         let digest =
             names.iter().fold(Sha256::new(), |hash, (subject, key)| hash.chain_update(subject).chain_update(key)).finalize();
-        digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(digest.get(..8).unwrap_or_default())
     }
 
     pub(super) fn anchors(&self) -> &[TrustAnchor<'static>] {

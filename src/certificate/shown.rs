@@ -37,7 +37,7 @@ impl Shown {
         let parsed = x509_parser::parse_x509_certificate(der).ok().map(|(_, certificate)| certificate);
         Shown {
             fingerprint: Fingerprint(Sha256::digest(der).into()),
-            sha1: sha1::Sha1::digest(der).iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha1: hex::encode(sha1::Sha1::digest(der)),
             not_after: parsed.as_ref().and_then(|c| Timestamp::from_second(c.validity().not_after.timestamp()).ok()),
             key: parsed.as_ref().and_then(|c| KeyKind::of(&c.public_key().algorithm.algorithm.to_id_string())),
         }

@@ -52,7 +52,7 @@ impl Certificate {
             names: names_of(&parsed)?,
             not_before: timestamp(&parsed.validity().not_before),
             not_after: timestamp(&parsed.validity().not_after),
-            serial: parsed.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect(),
+            serial: hex::encode(parsed.raw_serial()),
             is_ca: parsed.is_ca(),
             algorithm: algorithm(parsed.public_key()),
             spki: parsed.public_key().raw.to_vec(),

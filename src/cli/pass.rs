@@ -9,14 +9,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::daemon;
-use crate::observe::status;
-use crate::report::{Action, Fingerprint, Report, TargetAction};
+use crate::report::{Action, CertificateReport, Fingerprint, Report, TargetAction};
 use crate::sync::{Progress, Scope, Sync};
 
 use super::{FAILED, OK, print, sync_failed};
 
 /// How long `sync` goes on sending alerts before it leaves the rest to the daemon or the next run.
 const ALERT_TIME: Duration = Duration::from_secs(30);
+
+/// Certificates that `sync` shows all of; of more, only those that are not unchanged.
+const MAX_ROWS: usize = 50;
 
 pub(super) async fn sync(sync: &Sync, names: &[String], force: bool, wait: Duration, json: bool) -> u8 {
     let scope = Scope { names: named(names), force, by_hand: true, wait: Some(wait), ..Scope::default() };
@@ -64,7 +66,9 @@ async fn finish(sync: &Sync, done: Result<Report, crate::sync::Error>, json: boo
         Ok(report) => report,
         Err(error) => return sync_failed(&error),
     };
-    write_status(sync);
+    if let Ok(memory) = sync.take_memory() {
+        daemon::leave_status(sync, &memory, &Clock::system());
+    }
     if json {
         print::json(&Output::of(&report));
     } else {
@@ -75,15 +79,6 @@ async fn finish(sync: &Sync, done: Result<Report, crate::sync::Error>, json: boo
     }
     send_alerts(sync).await;
     if report.is_ok() { OK } else { FAILED }
-}
-
-/// Leaves what `status` shows to those who may not read the ledger.
-fn write_status(sync: &Sync) {
-    let Ok(ledger) = sync.take_ledger() else { return };
-    let document = daemon::document(sync.settings(), sync.store(), &ledger, &Clock::system());
-    if let Err(error) = status::write(sync.store().root(), &document) {
-        tracing::warn!("failed to write the status file: {error}");
-    }
 }
 
 async fn send_alerts(sync: &Sync) {
@@ -136,7 +131,11 @@ fn clear_progress() {
 
 fn people(report: &Report) -> String {
     let mut table = print::table(&["certificate", "", "ends", "fingerprint"]);
-    for certificate in &report.certificates {
+    let is_long = report.certificates.len() > MAX_ROWS;
+    let is_shown = |certificate: &&CertificateReport| !is_long || certificate.action != Action::Unchanged;
+    let mut shown = 0;
+    for certificate in report.certificates.iter().filter(is_shown) {
+        shown += 1;
         let live = certificate.live.as_ref();
         table.add_row([
             certificate.name.clone(),
@@ -145,7 +144,10 @@ fn people(report: &Report) -> String {
             live.map(|live| live.fingerprint.short()).unwrap_or_default(),
         ]);
     }
-    let mut text = table.to_string();
+    let mut text = if shown > 0 { table.to_string() } else { String::new() };
+    if is_long {
+        text.push_str(&format!("{}{} unchanged", if shown > 0 { "\n\n" } else { "" }, report.certificates.len() - shown));
+    }
     if !report.targets.is_empty() {
         let mut table = print::table(&["target", "", ""]);
         for target in &report.targets {

@@ -49,7 +49,7 @@ impl Target {
         let reload: Vec<&String> = self.reload.iter().filter(|word| *word != AHEAD_OF_JOBS).collect();
         // JSON arrays and strings leave no two settings with the same text.
         let text = serde_json::json!([1, kind, socket, self.test, reload, verify]).to_string();
-        Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(Sha256::digest(text.as_bytes()))
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{CertificateRecord, Ledger, PassRecord, ProviderRecord, Raised, TargetRecord, VERSION, layout};
+use super::{Base, CertificateRecord, Ledger, PassRecord, ProviderRecord, Pulse, Raised, TargetRecord, VERSION, layout};
 use crate::atomic::{self, Access};
 
 /// Bytes that a ledger may have. Ten thousand certificates with eight targets each need about a third.
@@ -27,6 +27,8 @@ pub struct Loaded {
     pub ledger: Ledger,
     /// Why it is not the one that was saved last; `None` when it is, or when the state directory is new.
     pub rebuilt: Option<String>,
+    /// The last pass that the file itself tells of; later quiet ones are added from the [`Pulse`].
+    pub base: Option<Base>,
 }
 
 /// Why the ledger cannot be used at all.
@@ -102,9 +104,10 @@ impl Ledger {
     /// The ledger in `bytes`, or what is still readable of it; `path` is only for messages. Fails only on a newer format.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Loaded, Error> {
         match parse(bytes) {
-            Parsed::Good(ledger) => Ok(Loaded { ledger, rebuilt: None }),
+            Parsed::Good(ledger) => Ok(Loaded { base: ledger.base(), ledger, rebuilt: None }),
             Parsed::Damaged(ledger, why) => {
-                Ok(Loaded { ledger, rebuilt: Some(format!("`{}` was damaged: {why}", path.display())) })
+                let rebuilt = Some(format!("`{}` was damaged: {why}", path.display()));
+                Ok(Loaded { ledger, rebuilt, base: None })
             }
             Parsed::Newer { found, by } => Err(Error::Newer { path: path.to_owned(), found, by }),
         }
@@ -153,13 +156,16 @@ fn read(state_dir: &Path) -> Result<(Loaded, bool), Error> {
     let bytes = match atomic::read(&path, MAX_LEDGER) {
         // No secret is in it: nothing of these megabytes needs wiping.
         Ok(Some(mut bytes)) => std::mem::take(&mut *bytes),
-        Ok(None) => return Ok((Loaded { ledger: Ledger::fresh(), rebuilt: missing(state_dir)? }, false)),
+        Ok(None) => return Ok((Loaded { ledger: Ledger::fresh(), rebuilt: missing(state_dir)?, base: None }, false)),
         Err(error @ (atomic::Error::TooLarge { .. } | atomic::Error::Kind { .. })) => {
-            return Ok((Loaded { ledger: Ledger::fresh(), rebuilt: Some(error.to_string()) }, true));
+            return Ok((Loaded { ledger: Ledger::fresh(), rebuilt: Some(error.to_string()), base: None }, true));
         }
         Err(error) => return Err(error.into()),
     };
-    let loaded = Ledger::parse(&bytes, &path)?;
+    let mut loaded = Ledger::parse(&bytes, &path)?;
+    if let Some(pulse) = loaded.base.and_then(|_| Pulse::read(state_dir)) {
+        loaded.ledger.follow(&pulse);
+    }
     let is_damaged = loaded.rebuilt.is_some();
     Ok((loaded, is_damaged))
 }

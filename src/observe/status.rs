@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic::{self, Access};
 use crate::config::{Settings, Wanted};
-use crate::ledger::{CertificateRecord, Ledger, Rejection, TargetRecord};
+use crate::ledger::{CertificateRecord, Ledger, Pulse, Rejection, TargetRecord};
 use crate::report::{Fingerprint, Live, Served, SuccessorNote, Valid};
 
 /// The version of the document.
@@ -185,6 +185,21 @@ impl Document {
         for certificate in &mut self.certificates {
             certificate.refresh(now);
         }
+    }
+
+    /// Adds the times of the quiet passes since it was written.
+    fn follow(&mut self, pulse: &Pulse) {
+        if pulse.document.as_ref().is_none_or(|written| Some(written.last_pass) != self.last_pass) {
+            return;
+        }
+        for certificate in &mut self.certificates {
+            if certificate.last_checked >= Some(pulse.base.started) {
+                certificate.last_checked = Some(pulse.pass.started);
+            }
+        }
+        self.last_pass = Some(pulse.pass.finished);
+        self.last_pass_ok = Some(pulse.pass.ok);
+        (self.next_pass, self.interval_seconds) = (pulse.next_pass, pulse.interval_seconds);
     }
 
     /// Keeps only the named certificates; the names that are not there come back.
@@ -402,10 +417,17 @@ impl Error {
 /// The document that the last pass left in the state directory.
 pub fn read(state_dir: &Path) -> Result<Document, Error> {
     let path = state_dir.join(FILE);
-    match atomic::read(&path, MAX_BYTES)? {
-        Some(text) => parse(&path, &text),
-        None => Err(Error::Missing { path }),
+    let Some(text) = atomic::read(&path, MAX_BYTES)? else { return Err(Error::Missing { path }) };
+    let mut document = parse(&path, &text)?;
+    if let Some(pulse) = Pulse::read(state_dir) {
+        document.follow(&pulse);
     }
+    Ok(document)
+}
+
+/// What the file system tells of the document's file: whoever writes it again changes that.
+pub fn trace(state_dir: &Path) -> Option<String> {
+    atomic::trace(&state_dir.join(FILE)).ok().flatten().map(|trace| trace.to_string())
 }
 
 /// Leaves the document for [`read`], by one rename, readable by all.

@@ -167,7 +167,7 @@ impl Headers {
 pub(crate) fn nonce() -> Result<String, Cause> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|_| Cause::Refused("the system has no random numbers for a nonce".to_owned()))?;
-    let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex::encode(random);
     let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| hex.get(part).unwrap_or_default().to_owned());
     Ok(parts.join("-"))
 }

@@ -71,7 +71,7 @@ impl Fingerprint {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part.as_bytes());
         }
-        Fingerprint(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Fingerprint(hex::encode(hash.finalize()))
     }
 
     /// What leaves the process: enough to notice that a secret changed, too little to test guesses of a password against.

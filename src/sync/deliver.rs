@@ -93,6 +93,8 @@ pub(super) struct Delivery<'a> {
 pub(super) struct Delivered {
     pub changes: BTreeMap<String, Change>,
     pub targets: Vec<TargetReport>,
+    /// No target was even looked at, as there was no reason to.
+    pub is_asleep: bool,
 }
 
 /// Why a target is to be told, or why not now.
@@ -154,7 +156,7 @@ impl<'a> Delivery<'a> {
         }
         self.follow_rollbacks(&targets).await;
         self.remember_served(&targets);
-        Delivered { changes: self.changes, targets: self.reports.into_values().collect() }
+        Delivered { changes: self.changes, targets: self.reports.into_values().collect(), is_asleep: targets.is_empty() }
     }
 
     /// Targets of the entries in scope, by name.

@@ -305,7 +305,7 @@ fn refused(error: &certificate::Error) -> Failure {
 
 fn key_file_hash(entry: &Certificate) -> Option<String> {
     let bytes = atomic::read(entry.key_file.as_deref()?, MAX_KEY_FILE).ok().flatten()?;
-    Some(Sha256::digest(bytes.as_slice()).iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(hex::encode(Sha256::digest(bytes.as_slice())))
 }
 
 /// Every name the entry asks for.
@@ -325,15 +325,19 @@ fn missing<'n>(bundle: &Bundle, names: impl Iterator<Item = &'n str>) -> Vec<Str
 
 /// Looks for a renewal (or, for a domain, the first choice); `Some` when one is to be installed.
 async fn look_for_successor(case: &Case<'_>, id: Option<&str>, row: Option<&Listed>, finding: &mut Finding) -> Option<Finding> {
+    if id.is_some() && case.live.is_none() {
+        // Nothing live yet: the configured one comes first, and whether there is a better one is the next pass's question.
+        return None;
+    }
     let current = row.map(|row| case.account.as_row(row));
     let names = names_to_cover(case);
     let rows = case.account.rows(&names);
     let wish = Wish { current: current.as_ref(), current_id: id, names: &names };
     let candidates: Vec<&Listed> =
         successor::candidates(&rows, &wish).into_iter().filter_map(|row| case.account.listed(&row.id)).collect();
-    if id.is_some() && (case.live.is_none() || case.entry.successor != Successor::Adopt) {
-        // Nothing live yet: the configured one comes first. A pinned one: only say that there is another.
-        note_newer(case, &candidates, row, finding);
+    if id.is_some() && case.entry.successor != Successor::Adopt {
+        // A pinned one: only say that there is another.
+        note_newer(&candidates, row, finding);
         return None;
     }
     if candidates.is_empty() && case.record.unfit.is_empty() {
@@ -369,7 +373,7 @@ fn context(case: &Case<'_>, names: &[String]) -> String {
     let trust = if case.entry.trust == Trust::Any { "any" } else { "public" };
     let key_file = key_file_hash(case.entry).unwrap_or_default();
     let parts = [live.as_str(), &names.join(","), trust, &key_file, &case.roots.fingerprint()];
-    Sha256::digest(parts.join("|")).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(parts.join("|")).get(..8).unwrap_or_default())
 }
 
 /// Names a successor must cover: the entry's, and those of what is live.
@@ -381,9 +385,9 @@ fn names_to_cover(case: &Case<'_>) -> Vec<String> {
     names
 }
 
-fn note_newer(case: &Case<'_>, candidates: &[&Listed], row: Option<&Listed>, finding: &mut Finding) {
+fn note_newer(candidates: &[&Listed], row: Option<&Listed>, finding: &mut Finding) {
     let later = candidates.iter().find(|candidate| row.is_none_or(|row| candidate.not_after > row.not_after));
-    if let Some(newest) = later.filter(|_| case.live.is_some()) {
+    if let Some(newest) = later {
         finding.successor = Some(SuccessorNote { id: newest.id.clone(), not_after: newest.not_after.clone() });
     }
 }

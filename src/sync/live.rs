@@ -138,7 +138,7 @@ fn holds_already(path: &Path, password: &SecretString, bundle: &Bundle) -> bool 
 const MAX_OUTPUT: u64 = 4 * 1024 * 1024;
 
 fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(bytes))
 }
 
 /// Notes in the ledger what is live now.

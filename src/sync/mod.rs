@@ -48,12 +48,21 @@ pub struct Sync {
     /// What became of alerts while passes concluded, for the counters.
     told: Mutex<Vec<Outcome>>,
     /// The memory as the last pass left it, until somebody takes it.
-    ledger: Mutex<Option<Ledger>>,
+    memory: Mutex<Option<Memory>>,
     /// Whether the next pass tries again what the ledger remembers as rejected.
     forgives: AtomicBool,
     limits: Limits,
     clock: Clock,
     host: String,
+}
+
+/// What is known after a pass.
+#[derive(Debug)]
+pub struct Memory {
+    /// All of it.
+    pub ledger: Ledger,
+    /// After a pass in which nothing changed: the pass that the ledger on disk tells of. Only a [`ledger::Pulse`] is to be left then.
+    pub base: Option<ledger::Base>,
 }
 
 /// What a pass looks at, and how hard.
@@ -192,8 +201,8 @@ impl Sync {
         }
         let ca_files: Vec<_> = settings.providers.values().filter_map(|provider| provider.ca_file.clone()).collect();
         let roots = Arc::new(Roots::system_when_needed(&ca_files).map_err(Error::Roots)?);
-        let (told, ledger, forgives) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
-        Ok(Sync { settings, clients, store, roots, outbox, told, ledger, forgives, limits, clock, host })
+        let (told, memory, forgives) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        Ok(Sync { settings, clients, store, roots, outbox, told, memory, forgives, limits, clock, host })
     }
 
     /// The configuration it was built from.
@@ -216,11 +225,11 @@ impl Sync {
         &self.outbox
     }
 
-    /// The memory as the last pass saved it, if it was not taken before; else as it lies on disk.
-    pub fn take_ledger(&self) -> Result<Ledger, ledger::Error> {
-        match self.ledger.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(ledger) => Ok(ledger),
-            None => Ledger::peek(self.store.root()).map(|loaded| loaded.ledger),
+    /// The memory as the last pass left it, if it was not taken before; else as it lies on disk.
+    pub fn take_memory(&self) -> Result<Memory, ledger::Error> {
+        match self.memory.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(memory) => Ok(memory),
+            None => Ledger::peek(self.store.root()).map(|loaded| Memory { ledger: loaded.ledger, base: None }),
         }
     }
 

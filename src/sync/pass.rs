@@ -14,7 +14,7 @@ use crate::alert::rules;
 use crate::certificate::{self, Roots};
 use crate::config::{Certificate, EventKind, Settings, Successor};
 use crate::failpoint;
-use crate::ledger::{CertificateRecord, Hashes, Ledger, PassRecord};
+use crate::ledger::{Base, CertificateRecord, Hashes, Ledger, Loaded, PassRecord};
 use crate::report::{Action, CertificateReport, Failure, Incident, Report};
 use crate::store::{Installed, Seal, Store};
 
@@ -22,7 +22,7 @@ use super::accounts::{Account, Holdings};
 use super::deliver::{Change, Delivery, Stage};
 use super::gather::{self, Case, Finding, Unfit, Verdict, gather};
 use super::quiet::{self, Quiet};
-use super::{Error, KEPT_GENERATIONS, LOCK_WAIT, Progress, Scope, Sync, live};
+use super::{Error, KEPT_GENERATIONS, LOCK_WAIT, Memory, Progress, Scope, Sync, live};
 
 /// A provider's clock further from ours than this makes every decision by dates doubtful.
 const WRONG_CLOCK: SignedDuration = SignedDuration::from_hours(1);
@@ -47,7 +47,7 @@ impl Sync {
         let _lock = self.lock(scope.wait.unwrap_or(LOCK_WAIT), stop).await?;
         progress(Progress::Step);
         let started = self.clock.now();
-        let ledger = self.memory()?;
+        let Memory { ledger, base } = self.memory()?;
         let mut incidents: Vec<Incident> = ledger_rebuilt(&ledger).into_iter().collect();
         self.recall(&ledger);
         let remembered = Arc::new(ledger);
@@ -58,9 +58,9 @@ impl Sync {
         context.tell_refused_listings(&mut ledger);
         incidents.extend(self.skewed());
         incidents.extend(scope.incidents.iter().cloned());
-        let mut certificates = context.quiet(&mut ledger, &seals);
+        let (mut certificates, is_same) = context.quiet(&mut ledger, &seals, base);
         let (quiet, busy): (Vec<usize>, Vec<usize>) = context.places.iter().partition(|place| certificates.contains_key(place));
-        let found = self.watched(progress, self.look(&context, busy, seals, &ledger, stop, progress)).await;
+        let found = self.watched(progress, self.look(&context, &busy, seals, &ledger, stop, progress)).await;
         failpoint::reach("sync.looked");
         let whole = scope.names.is_none() && found.len() + quiet.len() == self.settings.certificates.len();
         let mut delivery = Delivery::new(&self.settings, &self.store, &self.clock, &mut ledger, stop, progress);
@@ -77,6 +77,7 @@ impl Sync {
         let delivered = delivery.run().await;
         failpoint::reach("sync.delivered");
         progress(Progress::Step);
+        let found_none = found.is_empty();
         certificates.extend(found.into_iter().map(|(place, done)| (place, done.report(&mut ledger, &delivered.changes))));
         let (requests, calls) = self.calls();
         let report = Report {
@@ -90,21 +91,25 @@ impl Sync {
             calls,
         };
         if report.is_ok() {
-            // Not only what changed now: a pass that died left its generations too.
-            report.certificates.iter().for_each(|certificate| self.prune(&certificate.name));
+            // Not only what changed now: a pass that died left its generations too, and broke the seal by that.
+            busy.iter().filter_map(|place| self.settings.certificates.get(*place)).for_each(|entry| self.prune(&entry.name));
         }
-        self.conclude(ledger, &report)?;
+        // Nothing at all changed but the time: then that is all that is written down.
+        let is_quiet = report.whole && found_none && is_same && delivered.is_asleep && report.incidents.is_empty();
+        self.conclude(ledger, &report, base.filter(|_| is_quiet))?;
         Ok(report)
     }
 
-    /// The ledger; that it had to be rebuilt stays in it until that is told.
-    pub(super) fn memory(&self) -> Result<Ledger, Error> {
-        let loaded = Ledger::load(self.store.root())?;
-        Ok(Ledger { rebuilt: loaded.rebuilt.or(loaded.ledger.rebuilt), ..loaded.ledger })
+    /// The memory as it lies on disk; that it had to be rebuilt stays in it until that is told.
+    pub(super) fn memory(&self) -> Result<Memory, Error> {
+        let Loaded { ledger, rebuilt, base } = Ledger::load(self.store.root())?;
+        Ok(Memory { ledger: Ledger { rebuilt: rebuilt.or(ledger.rebuilt), ..ledger }, base })
     }
 
-    /// Judges the report, puts what is to be told into the outbox, and saves the memory.
-    pub(super) fn conclude(&self, mut ledger: Ledger, report: &Report) -> Result<(), Error> {
+    /// Judges the report, puts what is to be told into the outbox, and saves the memory; after a quiet pass (`base`: the one on disk) only if
+    /// there is something to save besides times.
+    pub(super) fn conclude(&self, mut ledger: Ledger, report: &Report, base: Option<Base>) -> Result<(), Error> {
+        let (providers, alerts) = (ledger.providers.clone(), ledger.alerts.clone());
         if report.whole {
             ledger.last_pass = Some(PassRecord {
                 started: report.started,
@@ -139,9 +144,12 @@ impl Sync {
             Err(error) => tracing::error!("failed to keep alerts: {}", error.line()),
         }
         failpoint::reach("sync.noted");
-        ledger.save(self.store.root())?;
+        let base = base.filter(|_| ledger.providers == providers && ledger.alerts == alerts);
+        if base.is_none() {
+            ledger.save(self.store.root())?;
+        }
         failpoint::reach("sync.concluded");
-        *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = Some(ledger);
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = Some(Memory { ledger, base });
         Ok(())
     }
 
@@ -236,7 +244,7 @@ impl Sync {
     async fn look(
         &self,
         context: &Arc<Context>,
-        places: Vec<usize>,
+        places: &[usize],
         mut seals: Vec<Option<Seal>>,
         ledger: &Ledger,
         stop: &CancellationToken,
@@ -246,7 +254,7 @@ impl Sync {
         let mut tasks = JoinSet::new();
         let mut names = BTreeMap::new();
         let quiet = context.places.len() - places.len();
-        for place in places {
+        for place in places.iter().copied() {
             let Some(entry) = self.settings.certificates.get(place) else { continue };
             let record = ledger.certificates.get(&entry.name).map(|record| (**record).clone()).unwrap_or_default();
             let seal = seals.get_mut(place).and_then(Option::take);
@@ -337,16 +345,25 @@ impl Context {
     }
 
     /// Remembers and reports the entries about which there is nothing to do, by place in the inventory.
-    fn quiet(&self, ledger: &mut Ledger, seals: &[Option<Seal>]) -> BTreeMap<usize, CertificateReport> {
-        let mut reports = BTreeMap::new();
+    /// With whether nothing changed but the time.
+    fn quiet(
+        &self,
+        ledger: &mut Ledger,
+        seals: &[Option<Seal>],
+        base: Option<Base>,
+    ) -> (BTreeMap<usize, CertificateReport>, bool) {
+        let (mut reports, mut all_same) = (BTreeMap::new(), true);
+        let since = base.map(|base| base.started);
         for (place, entry) in self.places.iter().copied().zip(self.entries()) {
             let Some(record) = ledger.certificates.get_mut(&entry.name) else { continue };
             let seal = seals.get(place).and_then(Option::as_ref);
             if let Some(quiet) = Quiet::of(self, entry, record, seal) {
-                reports.insert(place, quiet.remember(entry, record, self.now));
+                let (report, is_same) = quiet.remember(entry, record, since, self.now);
+                reports.insert(place, report);
+                all_same &= is_same;
             }
         }
-        reports
+        (reports, all_same)
     }
 
     /// Says once that a provider's account may not be listed, which costs a request and a key's move per certificate and pass.

@@ -81,13 +81,31 @@ impl<'a> Quiet<'a> {
         (is_seen(row, record.seen.as_deref()?) && !has_successor(account, entry, record, row)).then_some(Quiet { row })
     }
 
-    /// Writes into the ledger that it was looked at, and reports it.
-    pub fn remember(&self, entry: &Certificate, record: &mut CertificateRecord, now: Timestamp) -> CertificateReport {
+    /// Writes into the ledger that it was looked at, and reports it; with whether that time is all that is new.
+    pub fn remember(
+        &self,
+        entry: &Certificate,
+        record: &mut CertificateRecord,
+        since: Option<Timestamp>,
+        now: Timestamp,
+    ) -> (CertificateReport, bool) {
+        let valid = self.row.valid.or(record.valid);
+        let is_same = since.is_some()
+            && record.last_checked >= since
+            && record.valid == valid
+            && record.successor.is_none()
+            && record.failures == 0
+            && record.concluded == record.live.as_ref().map(|live| live.fingerprint)
+            && record.targets.keys().all(|target| entry.deploy.contains(target));
         record.last_checked = Some(now);
-        record.valid = self.row.valid.or(record.valid);
+        record.valid = valid;
         record.successor = None;
         record.failures = 0;
         record.targets.retain(|target, _| entry.deploy.contains(target));
+        (self.report(entry, record), is_same)
+    }
+
+    fn report(&self, entry: &Certificate, record: &CertificateRecord) -> CertificateReport {
         CertificateReport {
             name: entry.name.clone(),
             provider: entry.provider.clone(),

@@ -11,7 +11,7 @@ use crate::store::Installed;
 
 use super::deliver::{Change, Delivery, Stage};
 use super::pass::ledger_rebuilt;
-use super::{Error, LOCK_WAIT, Scope, Sync, live};
+use super::{Error, LOCK_WAIT, Memory, Scope, Sync, live};
 
 impl Sync {
     /// Puts the previous generation of `name` (or the one named `to`) live again and tells its targets. What was rolled back from is
@@ -26,7 +26,7 @@ impl Sync {
             .ok_or_else(|| Error::UnknownName(name.to_owned()))?;
         let _lock = self.lock(LOCK_WAIT, stop).await?;
         let started = self.clock.now();
-        let mut ledger = self.memory()?;
+        let Memory { mut ledger, .. } = self.memory()?;
         let live = self.store.live(name).ok().flatten();
         let earlier = self.earlier(name, live.as_ref(), to)?;
         self.remember_rollback(&mut ledger, entry, live.as_ref(), &earlier);
@@ -49,7 +49,7 @@ impl Sync {
             requests: 0,
             calls: BTreeMap::new(),
         };
-        self.conclude(ledger, &report)?;
+        self.conclude(ledger, &report, None)?;
         Ok(report)
     }
 

@@ -1,6 +1,5 @@
 //! The answers of `/lb/`: `DescribeCACertificate` and `DescribeCACertificates`, shaped as in the vendor's examples.
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -53,7 +52,7 @@ pub(crate) fn authorize(account: &mut Account, call: &Call, route: &Route, now: 
 }
 
 /// The answer to a request that may be asked.
-pub(crate) fn answer(account: &mut Account, route: &Route, twist: Twist, now: Timestamp) -> Reply {
+pub(crate) fn answer(account: &Account, route: &Route, twist: Twist, now: Timestamp) -> Reply {
     if route.operation == "DescribeCACertificates" {
         return Reply::new(200, CONTENT_TYPE, listing(account, now));
     }
@@ -89,17 +88,10 @@ pub(crate) fn error(status: u16, code: &str, message: &str) -> Reply {
     Reply::new(status, CONTENT_TYPE, json!({"Code": code, "Message": message}).to_string()).with_code(code)
 }
 
-/// The whole account, without keys and certificates; rendered once a second at most.
-fn listing(account: &mut Account, now: Timestamp) -> Bytes {
-    match &account.listing {
-        Some((second, body)) if *second == now.as_second() => body.clone(),
-        _ => {
-            let all: Vec<Value> = account.order.iter().map(|id| listed(id, &account.certificates[id], now)).collect();
-            let body = Bytes::from(json!({"Code": "Success", "Data": all, "Message": "Success."}).to_string());
-            account.listing = Some((now.as_second(), body.clone()));
-            body
-        }
-    }
+/// The whole account, without keys and certificates.
+fn listing(account: &Account, now: Timestamp) -> String {
+    let all: Vec<Value> = account.order.iter().map(|id| listed(id, &account.certificates[id], now)).collect();
+    json!({"Code": "Success", "Data": all, "Message": "Success."}).to_string()
 }
 
 fn listed(id: &str, certificate: &CdsCertificate, now: Timestamp) -> Value {

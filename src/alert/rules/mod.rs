@@ -294,7 +294,7 @@ fn merge(channels: &mut Vec<String>, more: Vec<String>) {
 
 /// The first eight hex digits of the SHA-256 of some words: a key for "the same again".
 fn digest(words: &str) -> String {
-    Sha256::digest(words.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(words.as_bytes()).get(..4).unwrap_or_default())
 }
 
 fn lifetime(live: &Live) -> SignedDuration {

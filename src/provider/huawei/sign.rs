@@ -131,7 +131,7 @@ fn hmac_sha256(key: &[u8], text: &[u8]) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(bytes)
 }
 
 const ALGORITHM: &str = "SDK-HMAC-SHA256";
