@@ -16,13 +16,13 @@ use crate::config::{Certificate, EventKind, Settings, Successor};
 use crate::failpoint;
 use crate::ledger::{CertificateRecord, Hashes, Ledger, PassRecord};
 use crate::report::{Action, CertificateReport, Failure, Incident, Report};
-use crate::store::{Installed, Seal, Store};
+use crate::store::{Installed, KEEP, Seal, Store};
 
 use super::accounts::{Account, Holdings};
 use super::deliver::{Change, Delivery, Stage};
 use super::gather::{self, Case, Finding, Unfit, Verdict, gather};
 use super::quiet::{self, Quiet};
-use super::{Error, KEPT_GENERATIONS, LOCK_WAIT, Progress, Scope, Sync, live};
+use super::{Error, LOCK_WAIT, Progress, Scope, Sync, live};
 
 /// A provider's clock further from ours than this makes every decision by dates doubtful.
 const WRONG_CLOCK: SignedDuration = SignedDuration::from_hours(1);
@@ -276,7 +276,7 @@ impl Sync {
     }
 
     pub(super) fn prune(&self, name: &str) {
-        if let Err(error) = self.store.prune(name, KEPT_GENERATIONS) {
+        if let Err(error) = self.store.prune(name, KEEP) {
             tracing::warn!(certificate = name, "failed to remove old generations of `{name}`: {error}");
         }
     }
