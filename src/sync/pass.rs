@@ -15,6 +15,7 @@ use crate::certificate::{self, Roots};
 use crate::config::{Certificate, EventKind, Settings, Successor};
 use crate::failpoint;
 use crate::ledger::{CertificateRecord, Hashes, Ledger, PassRecord};
+use crate::provider::Client;
 use crate::report::{Action, CertificateReport, Failure, Incident, Report};
 use crate::store::{Installed, KEEP, Seal, Store};
 
@@ -197,7 +198,6 @@ impl Sync {
             roots: self.roots.clone(),
             force: scope.force,
             insist: scope.force && scope.names.is_some(),
-            clock_is_wrong: self.clients.values().any(|client| client.skew().is_some_and(|skew| skew.abs() > WRONG_CLOCK)),
             now: self.clock.now(),
         }
     }
@@ -222,7 +222,6 @@ impl Sync {
 
     /// One incident for every provider whose clock is far from ours.
     fn skewed(&self) -> Vec<Incident> {
-        let far = |client: &crate::provider::Client| client.skew().filter(|skew| skew.abs() > WRONG_CLOCK);
         let one = |(name, skew): (&String, SignedDuration)| Incident {
             event: EventKind::ClockSkew,
             provider: Some(name.clone()),
@@ -316,6 +315,11 @@ fn concluded(ledger: &mut Ledger, certificate: &CertificateReport) {
     }
 }
 
+/// How far a provider's clock is ahead of ours, when that is so much that one of them is wrong.
+fn far(client: &Client) -> Option<SignedDuration> {
+    client.skew().filter(|skew| skew.abs() > WRONG_CLOCK)
+}
+
 /// What every entry's task sees.
 pub(super) struct Context {
     pub settings: Arc<Settings>,
@@ -326,7 +330,6 @@ pub(super) struct Context {
     pub roots: Arc<Roots>,
     pub force: bool,
     pub insist: bool,
-    pub clock_is_wrong: bool,
     pub now: Timestamp,
 }
 
@@ -402,8 +405,8 @@ impl Context {
                     roots: &self.roots,
                     force: self.force,
                     insist: self.insist,
-                    clock_is_wrong: self.clock_is_wrong,
                     now: self.now,
+                    dated: far(&account.client).and_then(|skew| self.now.checked_add(skew).ok()).unwrap_or(self.now),
                 })
                 .await
             }
