@@ -60,7 +60,7 @@ impl Delivery<'_> {
             }
             self.save();
             let failure = again.context(format!(
-                "`{}` fails at {} with the previous certificates too, so its configuration is at fault; the new files are live and wait",
+                "`{}` fails at {} with the previous certificates too, so the new ones are not to blame; they lie ready, and are taken up as soon as it works",
                 target.name,
                 step.word()
             ));
@@ -138,13 +138,10 @@ impl Delivery<'_> {
         let report = self.rejected(target, &back, failure).await;
         match reloaded {
             None => report,
-            Some(failure) => {
-                let error = report.error.clone().map(|e| Failure {
-                    causes: [e.causes, vec!["the reload with the previous certificate failed too".into()], failure.causes]
-                        .concat(),
-                    ..e
-                });
-                TargetReport { action: TargetAction::Failed, error, ..report }
+            Some(again) => {
+                let failure = report.error.unwrap_or(again.clone());
+                let causes = [failure.causes, vec!["the reload with the previous certificate failed too".into()], again.causes];
+                self.failed(target, Failure { causes: causes.concat(), ..failure }, &back)
             }
         }
     }
@@ -182,7 +179,7 @@ impl Delivery<'_> {
         failure.causes.push(format!("put back the previous certificate of {}", quoted(culprits)));
         failure.causes.extend(shown);
         failure.hint.get_or_insert_with(|| {
-            "see what the server says of the new certificate, then run `certsyncd sync --force NAME`".to_owned()
+            format!("where something else was the cause, mend it and run `certsyncd sync --force {}`", culprits.join(" "))
         });
         let record = self.ledger.targets.entry(target.name.clone()).or_default();
         record.settings = target.fingerprint();

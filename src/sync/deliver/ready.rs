@@ -6,9 +6,11 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{Certificate, Target};
+use crate::report::Served;
 
 use super::super::window;
 use super::verify::same_pair;
+use super::words::TIME;
 use super::{Delivery, Stage};
 
 /// What is served that ends sooner than this does not wait for a window.
@@ -73,7 +75,7 @@ impl Delivery<'_> {
         if let Some(at) = record.and_then(|record| record.next_try).filter(|at| !self.by_hand && !self.force && *at > now) {
             // A new certificate is a new reason; only what failed before waits for its gap.
             if !self.members(target).iter().any(|(name, _)| self.changes.contains_key(name)) {
-                return Readiness::Wait(format!("tried again after {}", at.strftime("%Y-%m-%d %H:%M:%SZ")));
+                return Readiness::Wait(format!("tried again after {}", at.strftime(TIME)));
             }
         }
         match &target.window {
@@ -115,13 +117,20 @@ impl Delivery<'_> {
         strayed.then(|| format!("something else than the live `{name}` is served"))
     }
 
+    /// Whether clients are or soon will be turned away by what is served: it ends within [`URGENT`], or where a certificate was shown before
+    /// something listens that shows none.
     pub(super) fn is_urgent(&self, target: &Target, now: Timestamp) -> bool {
         self.members(target).iter().any(|(name, names)| {
-            let live = self.target_live(name);
-            self.seen(target, names).iter().any(|seen| {
-                let wrong = seen.fingerprint != live.as_ref().map(|live| live.fingerprint);
-                wrong && seen.not_after.is_some_and(|end| end < now + URGENT)
+            let live = self.target_live(name).map(|live| live.fingerprint);
+            self.seen(target, names).into_iter().filter(|seen| seen.fingerprint != live).any(|seen| match seen.not_after {
+                Some(end) => end < now + URGENT,
+                None => !seen.closed && self.once_showed(target, name, seen),
             })
         })
+    }
+
+    fn once_showed(&self, target: &Target, name: &str, seen: &Served) -> bool {
+        let told = self.ledger.certificates.get(name).and_then(|record| record.targets.get(&target.name));
+        told.is_some_and(|told| told.served.iter().any(|was| same_pair(was, seen) && was.fingerprint.is_some()))
     }
 }

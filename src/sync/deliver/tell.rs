@@ -12,8 +12,11 @@ use crate::report::{Fingerprint, TargetAction, TargetReport};
 
 use super::super::live;
 use super::blame::Step;
-use super::verify::refused;
+use super::words::TIME;
 use super::{Delivery, STOPPED};
+
+/// How long a pass waits for a target's `min_gap`; a longer rest is for a later pass, since nobody else has a turn meanwhile.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(60);
 
 impl Delivery<'_> {
     /// One target: state, update in place or test and reload, verify; with the way back.
@@ -22,8 +25,8 @@ impl Delivery<'_> {
         if let Some(why) = self.not_running(target).await {
             return self.leave_pending(target, why);
         }
-        if !self.wait_for_gap(target).await {
-            return self.leave_pending(target, STOPPED.to_owned());
+        if let Err(why) = self.wait_for_gap(target).await {
+            return self.leave_pending(target, why);
         }
         self.step();
         let done = match self.update_in_place(target).await {
@@ -70,42 +73,42 @@ impl Delivery<'_> {
     /// Nothing listened on any of the target's addresses, before as now.
     pub(super) fn nothing_listened(&self, target: &Target) -> bool {
         let before = self.before.get(&target.name);
-        !target.verify.is_empty()
-            && before.is_some_and(|seen| !seen.is_empty() && seen.iter().all(|s| s.fingerprint.is_none() && refused(s)))
+        !target.verify.is_empty() && before.is_some_and(|seen| !seen.is_empty() && seen.iter().all(|seen| seen.closed))
     }
 
-    /// Waits until the target may be told again; `false`: stopped meanwhile.
-    async fn wait_for_gap(&mut self, target: &Target) -> bool {
+    /// Waits until the target may be told again; `Err`: why that is not in this pass.
+    async fn wait_for_gap(&mut self, target: &Target) -> Result<(), String> {
         let now = self.clock.now();
         let last = self.ledger.targets.get(&target.name).and_then(|record| record.last_reload);
         let gap = SignedDuration::try_from(target.min_gap).unwrap_or(SignedDuration::ZERO);
         if let Some(left) =
             last.filter(|last| *last <= now).map(|last| (last + gap).duration_since(now)).filter(|left| left.is_positive())
         {
+            if left > LONGEST_WAIT {
+                return Err(format!("waits for its `min_gap`, until {}", (now + left).strftime(TIME)));
+            }
             tracing::info!(target = target.name, "waits {}s before the next reload of `{}`", left.as_secs(), target.name);
             tokio::select! {
                 () = tokio::time::sleep(left.unsigned_abs()) => {}
-                () = self.stop.cancelled() => return false,
+                () = self.stop.cancelled() => return Err(STOPPED.to_owned()),
             }
         }
         let now = self.clock.now();
         self.ledger.targets.entry(target.name.clone()).or_default().last_reload = Some(now);
-        true
+        Ok(())
     }
 
     /// haproxy's Runtime API; `None`: not possible for every certificate, so the files must be read again.
     async fn update_in_place(&mut self, target: &Target) -> Option<TargetAction> {
         let TargetKind::Haproxy { socket: Some(socket) } = &target.kind else { return None };
-        let due: Vec<String> = self
-            .members(target)
-            .into_iter()
-            .filter(|(name, names)| self.member_due(target, name, names).is_some())
-            .map(|(name, _)| name)
-            .collect();
-        if due.is_empty() {
+        let (due, others): (Vec<_>, Vec<_>) =
+            self.members(target).into_iter().partition(|(name, names)| self.member_due(target, name, names).is_some());
+        // Told although nothing changed (`--force`, other settings): what it serves is given to it again, without a reload.
+        let again = if due.is_empty() { others } else { due };
+        if again.is_empty() {
             return None;
         }
-        for name in due {
+        for (name, _) in again {
             let installed = self.store.live(&name).ok().flatten()?;
             let combined = installed.bundle.files().files.remove("combined.pem")?;
             let link = live::combined_path(self.store, &name);
@@ -162,10 +165,10 @@ async fn update_one(socket: &Path, target: &Target, name: &str, paths: &[PathBuf
             Err(error) => why.push(error.to_failure().to_string()),
         }
     }
-    tracing::info!(
+    tracing::warn!(
         target = target.name,
         certificate = name,
-        "reloads `{}` instead of updating in place: {}",
+        "reloads `{}` instead of updating it in place: {}",
         target.name,
         why.join("; ")
     );

@@ -10,7 +10,7 @@ use crate::ledger::Delivery as Told;
 use crate::report::{Fingerprint, Served, TargetAction, TargetReport};
 
 use super::Delivery;
-use super::words::describe;
+use super::words::{describe, nobody_listens};
 
 /// Names looked at per certificate and address at most.
 const MAX_NAMES: usize = 16;
@@ -66,8 +66,8 @@ impl Delivery<'_> {
         if wrong.is_empty() {
             return self.done(target, action, changed);
         }
-        if self.nothing_listened(target) && wrong.values().flatten().all(refused) {
-            return self.leave_pending(target, "nothing listens on its `verify` addresses; its server is not running".to_owned());
+        if self.nothing_listened(target) && wrong.values().flatten().all(|seen| seen.closed) {
+            return self.leave_pending(target, nobody_listens(target));
         }
         self.put_back(target, wrong, changed).await
     }
@@ -153,11 +153,6 @@ pub(super) fn same_pair(one: &Served, other: &Served) -> bool {
     one.address == other.address && one.name == other.name
 }
 
-/// Nothing answered at all.
-pub(super) fn refused(seen: &Served) -> bool {
-    seen.fingerprint.is_none()
-}
-
 fn keep_measure(old: Option<&Served>, new: Served, live: Option<Fingerprint>) -> Served {
     match old {
         Some(old) if new.fingerprint.is_none() && old.fingerprint.is_some() && old.fingerprint == live => {
@@ -173,11 +168,15 @@ fn warn_once(target: &Target, told: &mut Told, seen: &[Served], live: Option<Fin
     if !seen.iter().any(right) {
         return;
     }
-    for odd in seen.iter().filter(|s| !right(s) && s.fingerprint.is_some()) {
+    for odd in seen.iter().filter(|s| !right(s)) {
         let pair = format!("{} {}", odd.address, odd.name);
         let was_right = told.served.iter().any(|was| same_pair(was, odd) && right(was));
         if !was_right && !told.never_matched.contains(&pair) {
-            tracing::warn!(target = target.name, "{}, which is not its live certificate; it is not waited for", describe(odd));
+            tracing::warn!(
+                target = target.name,
+                "{} and never showed its live certificate, which others show: it is not waited for",
+                describe(odd)
+            );
             told.never_matched.push(pair);
         }
     }

@@ -5,6 +5,17 @@ use std::collections::BTreeMap;
 use crate::config::Target;
 use crate::report::{Failure, Live, Served, TargetAction, TargetReport};
 
+/// How a moment is written.
+pub(super) const TIME: &str = "%Y-%m-%d %H:%M:%SZ";
+
+/// Why a target waits whose addresses are closed, before as after.
+pub(super) fn nobody_listens(target: &Target) -> String {
+    let addresses = target.verify.iter().map(|address| format!("`{address}`")).collect::<Vec<_>>().join(", ");
+    format!(
+        "nothing listens on {addresses}: its server does not run (it reads the new files when it starts), or `verify` is wrong"
+    )
+}
+
 pub(super) fn quiet(target: &Target) -> TargetReport {
     TargetReport {
         name: target.name.clone(),
