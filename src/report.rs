@@ -211,6 +211,9 @@ pub struct Served {
     pub not_after: Option<Timestamp>,
     /// Why nothing was shown.
     pub error: Option<String>,
+    /// Nothing listens there: the connection was refused. Of the moment, not for the record.
+    #[serde(skip)]
+    pub closed: bool,
 }
 
 /// Something that failed: words for people, a kind for counters, and what mends it.

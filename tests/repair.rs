@@ -487,3 +487,31 @@ async fn with_a_clock_hours_off_nothing_is_decided_by_dates() {
     world.pass(&sync).await;
     assert_eq!(world.event_names(), ["clock_skew", "resolved"]);
 }
+
+/// As on a host whose clock starts in the past: by the provider's clock the certificate has begun, and that clock is the one that is right.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_clock_hours_behind_a_valid_certificate_is_not_held_as_one_that_has_not_begun() {
+    let mut world = World::start().await;
+    let now = Clock::system().now();
+    let first = world.pki.issue(leaf().days(60));
+    world.cloud.huawei.add(ID, first.clone());
+    world.clock = Clock::manual(now - SignedDuration::from_hours(24 * 400));
+    // A token, since a signature would be too old for the provider.
+    world.cloud.huawei.set_token_lifetime(std::time::Duration::from_secs(72 * 3600));
+    let (key, secret, token) = (world.cloud.huawei.access_key(), world.cloud.huawei.secret_key(), world.cloud.huawei.token());
+    let signed = format!("method = \"access-key\", access_key = \"{key}\", secret_key = \"{secret}\"");
+    let text = world.config("", WWW).replace(&signed, &format!("method = \"token\", token = \"{token}\""));
+    let sync = world.built(&text);
+    let report = world.pass(&sync).await;
+    assert_eq!((report.certificates[0].held.as_ref(), report.is_ok()), (None, true), "{report:?}");
+    assert_eq!(live(&report), first.sha256);
+    assert_eq!(told(&world, "clock_skew").len(), 1, "{:?}", world.event_names());
+    // What has not begun by the provider's clock either waits until it has.
+    let tomorrow = world.pki.issue(leaf().not_yet_valid());
+    world.cloud.huawei.replace(ID, tomorrow.clone());
+    let report = world.pass(&sync).await;
+    assert!(report.certificates[0].held.as_ref().is_some_and(|why| why.contains("not valid before")), "{report:?}");
+    world.clock.set(now + SignedDuration::from_hours(25));
+    world.cloud.set_now(now + SignedDuration::from_hours(25));
+    assert_eq!(live(&world.pass(&sync).await), tomorrow.sha256);
+}

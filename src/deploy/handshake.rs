@@ -46,6 +46,13 @@ pub(super) enum Error {
     Unproved(crate::report::Fingerprint, #[source] Option<io::Error>),
 }
 
+impl Error {
+    /// Whether nobody listens at the address.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self, Error::Connect(error) if error.kind() == io::ErrorKind::ConnectionRefused)
+    }
+}
+
 /// The leaf that `address` shows for `name` within `limit`. A host name is sent as SNI; an IP address is not (RFC 6066). With `key` the
 /// server is told that only this family of keys is understood, so that one with several shows that one.
 pub(super) async fn shown(address: &VerifyAddress, name: &str, key: Option<KeyKind>, limit: Duration) -> Result<Shown, Error> {

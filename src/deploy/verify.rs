@@ -150,10 +150,16 @@ fn other_family(leaf: &Shown) -> Option<KeyKind> {
 #[derive(Default)]
 struct Silent(Mutex<BTreeMap<VerifyAddress, String>>);
 
+/// Why nothing was shown, and whether nobody listens there.
+struct Nothing {
+    why: String,
+    closed: bool,
+}
+
 impl Silent {
-    async fn ask(&self, address: &VerifyAddress, name: &str, key: Option<KeyKind>, limit: Duration) -> Result<Shown, String> {
+    async fn ask(&self, address: &VerifyAddress, name: &str, key: Option<KeyKind>, limit: Duration) -> Result<Shown, Nothing> {
         if let Some(why) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(address) {
-            return Err(why.clone());
+            return Err(Nothing { why: why.clone(), closed: false });
         }
         let answer = shown(address, name, key, limit).await;
         answer.map_err(|error| {
@@ -161,15 +167,15 @@ impl Silent {
             if matches!(error, handshake::Error::TimedOut(_)) {
                 self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(address.clone(), why.clone());
             }
-            why
+            Nothing { why, closed: error.is_closed() }
         })
     }
 }
 
-fn served(address: &VerifyAddress, name: &str, answer: Result<Shown, String>) -> Served {
-    let (leaf, error) = match answer {
-        Ok(leaf) => (Some(leaf), None),
-        Err(why) => (None, Some(why)),
+fn served(address: &VerifyAddress, name: &str, answer: Result<Shown, Nothing>) -> Served {
+    let (leaf, error, closed) = match answer {
+        Ok(leaf) => (Some(leaf), None, false),
+        Err(Nothing { why, closed }) => (None, Some(why), closed),
     };
     Served {
         address: address.to_string(),
@@ -177,6 +183,7 @@ fn served(address: &VerifyAddress, name: &str, answer: Result<Shown, String>) ->
         fingerprint: leaf.as_ref().map(|leaf| leaf.fingerprint),
         not_after: leaf.and_then(|leaf| leaf.not_after),
         error,
+        closed,
     }
 }
 
@@ -188,7 +195,7 @@ pub fn judge(served: &[Served], expected: Fingerprint) -> Result<(), Error> {
 }
 
 fn in_words(one: &Served, expected: Fingerprint) -> String {
-    let Served { address, name, fingerprint, not_after, error } = one;
+    let Served { address, name, fingerprint, not_after, error, .. } = one;
     match (fingerprint, not_after) {
         (Some(other), Some(end)) => {
             format!("`{address}` serves `{}` (until {end}) for `{name}`, not `{}`", other.short(), expected.short())

@@ -83,8 +83,9 @@ pub(super) struct Case<'a> {
     pub force: bool,
     /// The operator named this entry with `--force`.
     pub insist: bool,
-    pub clock_is_wrong: bool,
     pub now: Timestamp,
+    /// The time that dates of certificates are judged by: `now`, or the provider's where the two are far apart (decision 25).
+    pub dated: Timestamp,
 }
 
 /// Finds out what `case.entry` should have live.
@@ -206,10 +207,9 @@ fn weigh(case: &Case<'_>, bundle: Bundle) -> Verdict {
         missing_names: missing(&bundle, demanded(case.entry).into_iter()),
         insist: case.insist,
         rejection: case.record.rejected.iter().find(|rejection| rejection.fingerprint == offered.fingerprint),
-        clock_is_wrong: case.clock_is_wrong,
     };
     let installed = case.live.map(|live| Facts::of(&live.bundle));
-    match plan::decide(installed.as_ref(), &offered, &policy, case.now) {
+    match plan::decide(installed.as_ref(), &offered, &policy, case.dated) {
         Decision::Unchanged => Verdict::Unchanged,
         Decision::Install { why } => Verdict::Install { bundle: Box::new(bundle), why },
         Decision::Hold { why, until } => Verdict::Hold { bundle: Box::new(bundle), why, until },
@@ -420,9 +420,9 @@ async fn choose(
                     return Some(recognised(case, row, offer));
                 }
                 let fetched = facts(&offer.bundle, names, case);
-                match successor::judge(&fetched, &measure, case.now) {
+                match successor::judge(&fetched, &measure, case.dated) {
                     Some(why) => {
-                        let until = Some(fetched.not_before).filter(|start| *start > case.now);
+                        let until = Some(fetched.not_before).filter(|start| *start > case.dated);
                         unfit(finding, row, context, &why, until);
                     }
                     None => fitting.push((fetched, (offer, (*row).clone()))),
@@ -461,7 +461,7 @@ fn measure(case: &Case<'_>) -> Measure {
     match case.live.filter(|live| !is_stand_in(live)) {
         Some(live) => Measure {
             not_after: Some(live.bundle.not_after()),
-            must_be_trusted: live.bundle.verifies(case.roots, sane_now(live, case.now)),
+            must_be_trusted: live.bundle.verifies(case.roots, sane_now(live, case.dated)),
             may_be_self_signed: live.bundle.is_self_signed(),
         },
         None => Measure {
@@ -484,7 +484,7 @@ fn facts(bundle: &Bundle, names: &[String], case: &Case<'_>) -> successor::Fetch
         missing_names: missing(bundle, names.iter().map(String::as_str)),
         not_before: bundle.not_before(),
         not_after: bundle.not_after(),
-        trusted: bundle.verifies(case.roots, case.now),
+        trusted: bundle.verifies(case.roots, case.dated),
         self_signed: bundle.is_self_signed(),
     }
 }

@@ -35,8 +35,6 @@ pub use preview::{CertificatePreview, Preview, TargetPreview};
 
 /// How long a pass waits for another one that holds the state directory.
 pub const LOCK_WAIT: Duration = Duration::from_secs(120);
-/// Generations kept of each certificate, the live one among them.
-pub const KEPT_GENERATIONS: usize = 5;
 
 /// Everything a pass needs, built once per configuration.
 pub struct Sync {

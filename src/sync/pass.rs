@@ -15,14 +15,15 @@ use crate::certificate::{self, Roots};
 use crate::config::{Certificate, EventKind, Settings, Successor};
 use crate::failpoint;
 use crate::ledger::{Base, CertificateRecord, Hashes, Ledger, Loaded, PassRecord};
+use crate::provider::Client;
 use crate::report::{Action, CertificateReport, Failure, Incident, Report};
-use crate::store::{Installed, Seal, Store};
+use crate::store::{Installed, KEEP, Seal, Store};
 
 use super::accounts::{Account, Holdings};
 use super::deliver::{Change, Delivery, Stage};
 use super::gather::{self, Case, Finding, Unfit, Verdict, gather};
 use super::quiet::{self, Quiet};
-use super::{Error, KEPT_GENERATIONS, LOCK_WAIT, Memory, Progress, Scope, Sync, live};
+use super::{Error, LOCK_WAIT, Memory, Progress, Scope, Sync, live};
 
 /// A provider's clock further from ours than this makes every decision by dates doubtful.
 const WRONG_CLOCK: SignedDuration = SignedDuration::from_hours(1);
@@ -205,7 +206,6 @@ impl Sync {
             roots: self.roots.clone(),
             force: scope.force,
             insist: scope.force && scope.names.is_some(),
-            clock_is_wrong: self.clients.values().any(|client| client.skew().is_some_and(|skew| skew.abs() > WRONG_CLOCK)),
             now: self.clock.now(),
         }
     }
@@ -230,7 +230,6 @@ impl Sync {
 
     /// One incident for every provider whose clock is far from ours.
     fn skewed(&self) -> Vec<Incident> {
-        let far = |client: &crate::provider::Client| client.skew().filter(|skew| skew.abs() > WRONG_CLOCK);
         let one = |(name, skew): (&String, SignedDuration)| Incident {
             event: EventKind::ClockSkew,
             provider: Some(name.clone()),
@@ -284,7 +283,7 @@ impl Sync {
     }
 
     pub(super) fn prune(&self, name: &str) {
-        if let Err(error) = self.store.prune(name, KEPT_GENERATIONS) {
+        if let Err(error) = self.store.prune(name, KEEP) {
             tracing::warn!(certificate = name, "failed to remove old generations of `{name}`: {error}");
         }
     }
@@ -324,6 +323,11 @@ fn concluded(ledger: &mut Ledger, certificate: &CertificateReport) {
     }
 }
 
+/// How far a provider's clock is ahead of ours, when that is so much that one of them is wrong.
+fn far(client: &Client) -> Option<SignedDuration> {
+    client.skew().filter(|skew| skew.abs() > WRONG_CLOCK)
+}
+
 /// What every entry's task sees.
 pub(super) struct Context {
     pub settings: Arc<Settings>,
@@ -334,7 +338,6 @@ pub(super) struct Context {
     pub roots: Arc<Roots>,
     pub force: bool,
     pub insist: bool,
-    pub clock_is_wrong: bool,
     pub now: Timestamp,
 }
 
@@ -419,8 +422,8 @@ impl Context {
                     roots: &self.roots,
                     force: self.force,
                     insist: self.insist,
-                    clock_is_wrong: self.clock_is_wrong,
                     now: self.now,
+                    dated: far(&account.client).and_then(|skew| self.now.checked_add(skew).ok()).unwrap_or(self.now),
                 })
                 .await
             }

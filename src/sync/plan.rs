@@ -45,8 +45,6 @@ pub struct Policy<'a> {
     pub insist: bool,
     /// What is remembered against the offered certificate.
     pub rejection: Option<&'a Rejection>,
-    /// The clock is known to be wrong: dates decide nothing that cannot wait.
-    pub clock_is_wrong: bool,
 }
 
 /// What to do with the offered certificate.
@@ -70,7 +68,8 @@ pub enum Decision {
     Refuse(Failure),
 }
 
-/// Decides what to do with `offered` while `installed` is live.
+/// Decides what to do with `offered` while `installed` is live. `now` is the time that dates are judged by: where this host's clock is known
+/// to be wrong, the provider's (decision 25).
 pub fn decide(installed: Option<&Facts>, offered: &Facts, policy: &Policy<'_>, now: Timestamp) -> Decision {
     if !policy.missing_names.is_empty() {
         return Decision::Refuse(names_missing(&policy.missing_names));
@@ -104,9 +103,6 @@ fn first_install(offered: &Facts, now: Timestamp) -> String {
 fn against(installed: &Facts, offered: &Facts, policy: &Policy<'_>, now: Timestamp) -> Decision {
     if offered.fingerprint == installed.fingerprint {
         return Decision::Install { why: "its chain or key file changed".to_owned() };
-    }
-    if policy.clock_is_wrong && offered.not_after <= now {
-        return Decision::Hold { why: "this host's clock is wrong, so its dates cannot be judged".to_owned(), until: None };
     }
     if !policy.insist && offered.not_after < installed.not_after {
         return Decision::Refuse(ends_earlier(installed, offered, now));
@@ -188,7 +184,6 @@ mod tests {
     fn the_table() {
         let insist = Policy { insist: true, ..Policy::default() };
         let plain = Policy::default();
-        let skewed = Policy { clock_is_wrong: true, ..Policy::default() };
         let names = Policy { missing_names: vec!["a.example".into()], insist: true, ..Policy::default() };
         for (installed, offered, policy, expected) in [
             (None, later(), &plain, "install"),
@@ -201,7 +196,6 @@ mod tests {
             (Some(current()), earlier(), &plain, "refuse"),
             (Some(current()), earlier(), &insist, "install"),
             (Some(current()), expired(), &plain, "refuse"),
-            (Some(current()), expired(), &skewed, "hold"),
             (Some(current()), not_yet(), &plain, "hold"),
             (Some(current()), not_yet(), &insist, "hold"),
             (Some(expired()), later(), &plain, "install"),

@@ -45,6 +45,7 @@ pub fn served(address: &str, name: &str, seed: u8, left: i64) -> Served {
         fingerprint: Some(leaf(seed)),
         not_after: Some(now() + days(left)),
         error: None,
+        closed: false,
     }
 }
 

@@ -120,6 +120,7 @@ fn an_older_one_still_served() {
         fingerprint: Some(Fingerprint([1; 32])),
         not_after: Some(at("2026-11-24T02:00:00Z")),
         error: None,
+        closed: false,
     };
     assert_told(
         EventKind::Expiring,

@@ -185,6 +185,7 @@ fn shows(leaf: u8, ends_in_days: i64) -> Served {
         fingerprint: Some(print(leaf)),
         not_after: Some(start() + SignedDuration::from_secs(ends_in_days * DAY)),
         error: None,
+        closed: false,
     }
 }
 

@@ -1,0 +1,143 @@
+//! New generations are tried, and those that work go live.
+//!
+//! What fails with itself, or with a copy of what haproxy has, never goes live.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::config::{Certificate, Target};
+use crate::deploy;
+use crate::failpoint;
+use crate::report::{Failure, TargetAction};
+use crate::store::{Installed, Store};
+
+use super::super::live::{self, Placed};
+use super::memory::reject;
+use super::ready::Readiness;
+use super::words::quiet;
+use super::{Delivery, Stage};
+
+impl Delivery<'_> {
+    /// Every new pair is tried before it goes live, as far as its targets allow that; what fails stays out.
+    pub(super) async fn try_pairs(&mut self, targets: &[Target]) {
+        for target in targets {
+            let names: Vec<String> =
+                self.changes.values().filter(|c| c.entry.deploy.contains(&target.name)).map(|c| c.entry.name.clone()).collect();
+            for (name, tried) in self.try_on(target, names).await {
+                if let Err(failure) = tried {
+                    let failure = failure.context(format!("`{}` would not take the new certificate of `{name}`", target.name));
+                    self.refused_by(target, &name, &failure);
+                    self.turn_away(&name, failure);
+                }
+            }
+        }
+    }
+
+    /// Tries new pairs on one target, so many at once: each is a handshake's arithmetic.
+    async fn try_on(&self, target: &Target, names: Vec<String>) -> BTreeMap<String, Result<(), Failure>> {
+        let room = Arc::new(Semaphore::new(self.settings.daemon.concurrency.max(1)));
+        let target = Arc::new(target.clone());
+        let mut tries = JoinSet::new();
+        for name in names {
+            let Some(combined) = self.changes.get(&name).map(|change| change.new.path.join("combined.pem")) else { continue };
+            let (target, room) = (target.clone(), room.clone());
+            tries.spawn(async move {
+                let _place = room.acquire_owned().await;
+                (name, deploy::stage(&target, &combined).await.map(drop))
+            });
+        }
+        let mut tried = BTreeMap::new();
+        while let Some(done) = tries.join_next().await {
+            self.step();
+            match done {
+                Ok((name, result)) => drop(tried.insert(name, result)),
+                // Not this pair's fault: it goes on as if it could not be tried, and the server's own test remains.
+                Err(panic) => tracing::error!(target = target.name, "failed to try a new certificate: {panic}"),
+            }
+        }
+        tried
+    }
+
+    /// Notes that a target refused a certificate before anything moved; what it serves stays.
+    fn refused_by(&mut self, target: &Target, name: &str, failure: &Failure) {
+        let report = self.reports.entry(target.name.clone()).or_insert_with(|| quiet(target));
+        report.action = TargetAction::Failed;
+        report.certificates.push(name.to_owned());
+        report.error.get_or_insert_with(|| failure.clone());
+    }
+
+    /// A change that must not go live: remembered as rejected, and told as this certificate's failure.
+    fn turn_away(&mut self, name: &str, failure: Failure) {
+        let now = self.clock.now();
+        let Some(change) = self.changes.get_mut(name).filter(|change| change.stage != Stage::TurnedAway) else { return };
+        change.stage = Stage::TurnedAway;
+        let record = self.ledger.certificates.entry(name.to_owned()).or_default();
+        reject(&mut record.rejected, change.new.bundle.fingerprint(), change.id.clone(), failure.to_string(), now);
+        change.error = Some(failure);
+    }
+
+    pub(super) fn go_live(&mut self, ready: &BTreeMap<String, Readiness>) {
+        let names: Vec<String> =
+            self.changes.iter().filter(|(_, change)| change.stage == Stage::Staged).map(|(name, _)| name.clone()).collect();
+        let waits = |entry: &Certificate| {
+            !entry.deploy.is_empty() && entry.deploy.iter().all(|target| matches!(ready.get(target), Some(Readiness::Wait(_))))
+        };
+        let due = names.into_iter().filter(|name| self.entries.get(name.as_str()).is_some_and(|entry| !waits(entry)));
+        let due: Vec<String> = due.collect();
+        if !due.is_empty() && !self.stop.is_cancelled() {
+            self.place_all(&due);
+        }
+        if !self.changes.is_empty() {
+            self.save();
+        }
+    }
+
+    /// Makes new generations live: what lies under the links is made durable before the first one moves, the links after the last one.
+    fn place_all(&mut self, names: &[String]) {
+        let mut settled = self.store.settle_generations();
+        if settled.is_ok() {
+            for name in names {
+                if !self.stop.is_cancelled() {
+                    self.place_by(name, true, live::place_ahead);
+                }
+            }
+            settled = self.store.settle_links();
+        }
+        if let Err(error) = settled {
+            for name in names {
+                if let Some(change) = self.changes.get_mut(name) {
+                    change.error = Some(live::unpublished(name, &error));
+                }
+            }
+        }
+        failpoint::reach("sync.live");
+    }
+
+    /// Makes the new (or again the old) generation of one entry live, outputs included.
+    pub(super) fn place(&mut self, name: &str, new: bool) -> bool {
+        self.place_by(name, new, live::place)
+    }
+
+    fn place_by(&mut self, name: &str, new: bool, place: fn(&Store, &Certificate, &Installed) -> Placed) -> bool {
+        let Some(change) = self.changes.get_mut(name) else { return false };
+        let Some(installed) = (if new { Some(&change.new) } else { change.old.as_ref() }) else { return false };
+        let placed = place(self.store, &change.entry, installed);
+        failpoint::reach("sync.placed");
+        let record = self.ledger.certificates.entry(name.to_owned()).or_default();
+        match placed {
+            Placed::Live { outputs, failed } => {
+                change.stage = if new { Stage::Live } else { Stage::RolledBack };
+                change.error = failed;
+                live::note_live(record, installed, outputs, self.clock.now());
+                true
+            }
+            Placed::Failed(failure) => {
+                change.error = Some(failure);
+                false
+            }
+        }
+    }
+}
