@@ -310,6 +310,15 @@ pub struct Incident {
     pub message: String,
 }
 
+/// Whole days from `now` until `end`, rounded down; negative once past. The one way to count them: an alert, `status` and the metrics
+/// that are read side by side must not differ by a day.
+pub fn days_left(now: Timestamp, end: Timestamp) -> i64 {
+    let left = end.duration_since(now);
+    // part of a second is time that is left, or time that is past: both rounded down
+    let seconds = left.as_secs() - i64::from(left.subsec_nanos() < 0);
+    seconds.div_euclid(86_400)
+}
+
 /// What is told to people and machines: the body of a webhook (version 1 of the contract).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {

@@ -61,7 +61,11 @@ impl World {
     }
 
     fn events(&mut self, days: f64) -> Vec<Event> {
-        self.now = start() + SignedDuration::from_secs((days * DAY as f64) as i64);
+        self.told_at(start() + SignedDuration::from_secs((days * DAY as f64) as i64))
+    }
+
+    fn told_at(&mut self, now: Timestamp) -> Vec<Event> {
+        self.now = now;
         let facts =
             Facts { report: &self.report, records: &self.records, settings: &self.settings, host: "web-1", now: self.now };
         let verdict = judge(&self.raised, &facts);
@@ -246,6 +250,27 @@ fn days_left_are_rounded_down_and_negative_once_past() {
     world.ends(0, 9.9);
     assert_eq!(world.events(0.0)[0].days_left, Some(9));
     assert_eq!(world.events(10.0)[0].days_left, Some(-1));
+}
+
+/// A clock stands between two seconds, a certificate ends at a whole one: message, `days_left` and what `status` says must be one number.
+#[test]
+fn words_and_figures_count_the_same_days() {
+    let end = start() + SignedDuration::from_secs(9 * DAY);
+    for (late, days, english, chinese) in [
+        (SignedDuration::ZERO, 9, "ends in 9 days", "还剩 9 天"),
+        (SignedDuration::from_nanos(1), 8, "ends in 8 days", "还剩 8 天"),
+        (SignedDuration::from_millis(999), 8, "ends in 8 days", "还剩 8 天"),
+        (SignedDuration::from_secs(DAY), 8, "ends in 8 days", "还剩 8 天"),
+        (SignedDuration::from_secs(DAY) + SignedDuration::from_nanos(1), 7, "ends in 7 days", "还剩 7 天"),
+    ] {
+        let mut world = World::new(&["api"]);
+        let event = world.ends(0, 9.0).told_at(start() + late).remove(0);
+        assert_eq!(event.days_left, Some(days), "{late}");
+        assert_eq!(crate::report::days_left(start() + late, end), days, "{late}");
+        assert!(event.message.contains(english) && event.message_zh.as_ref().unwrap().contains(chinese), "{late}: {}", event.message);
+    }
+    // past by a part of a second is past
+    assert_eq!(crate::report::days_left(end + SignedDuration::from_nanos(1), end), -1);
 }
 
 #[test]
