@@ -196,9 +196,7 @@ fn ledger_rebuilt(host: &str, why: &str) -> String {
 }
 
 fn clock_skew(host: &str, why: &str) -> String {
-    format!(
-        "主机 {host} 的时钟可能不准：{why}时钟恢复正常之前，本机不会发出证书到期告警。请检查 `timedatectl` 和时间同步服务。"
-    )
+    format!("主机 {host} 的时钟可能不准：{why}时钟恢复正常之前，本机不会发出证书到期告警。请检查 `timedatectl` 和时间同步服务。")
 }
 
 fn test(host: &str, channel: &str) -> String {

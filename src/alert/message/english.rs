@@ -110,7 +110,9 @@ fn deploy_failed(
     let retry = retry(certificates, is_rejected);
     let then = match is_rejected {
         _ if says_how => String::new(),
-        true => format!(" Once the cause is mended, `{retry}` tries it again; another certificate from the provider is tried by itself."),
+        true => format!(
+            " Once the cause is mended, `{retry}` tries it again; another certificate from the provider is tried by itself."
+        ),
         false => format!(" Once the cause is mended, it is tried again by itself, or at once with `{retry}`."),
     };
     format!("`{target}` on {host} did not take up {what}: {} {state}{held}{hint}{then}", full_stop(&quote(error), '.'))
