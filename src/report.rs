@@ -250,6 +250,11 @@ impl Failure {
         self
     }
 
+    /// The causes and what would mend it, for one line of a log.
+    pub fn line(&self) -> String {
+        self.hint.as_ref().map_or_else(|| self.to_string(), |hint| format!("{self} (hint: {hint})"))
+    }
+
     /// With a cause put in front of the others.
     pub fn context(mut self, cause: impl Into<String>) -> Failure {
         self.causes.insert(0, cause.into());
@@ -308,6 +313,12 @@ pub struct Incident {
     pub certificates: Vec<String>,
     /// One sentence.
     pub message: String,
+}
+
+/// `1 certificate`, `12 certificates`.
+pub fn counted<N: PartialEq + From<u8> + fmt::Display>(count: N, what: &str) -> String {
+    let plural = if count == N::from(1) { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 /// Whole days from `now` until `end`, rounded down; negative once past. The one way to count them: an alert, `status` and the metrics

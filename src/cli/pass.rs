@@ -7,10 +7,13 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::alert::{self, Outcome};
 use crate::clock::Clock;
 use crate::daemon;
-use crate::observe::status;
-use crate::report::{Action, Fingerprint, Report, TargetAction};
+use crate::ledger::Ledger;
+use crate::observe::{Counters, metrics, status, textfile};
+use crate::report::{Action, Failure, Fingerprint, Report, TargetAction, counted};
+use crate::store::lock;
 use crate::sync::{Progress, Scope, Sync};
 
 use super::{FAILED, OK, print, sync_failed};
@@ -58,13 +61,13 @@ pub(super) async fn plan(sync: &Sync, names: &[String], json: bool) -> u8 {
     }
 }
 
-/// Prints the report, leaves the status file, sends what is to be told.
+/// Prints the report, sends what is to be told, and leaves status file and metrics.
 async fn finish(sync: &Sync, done: Result<Report, crate::sync::Error>, json: bool) -> u8 {
     let report = match done {
         Ok(report) => report,
         Err(error) => return sync_failed(&error),
     };
-    write_status(sync);
+    let left = write_status(sync);
     if json {
         print::json(&Output::of(&report));
     } else {
@@ -73,20 +76,51 @@ async fn finish(sync: &Sync, done: Result<Report, crate::sync::Error>, json: boo
     for failure in failures(&report) {
         print::line(failure);
     }
-    send_alerts(sync).await;
+    let told = send_alerts(sync).await;
+    // what a daemon shows is the daemon's: its counters go on, those of this process begin at zero
+    if !lock::has_daemon(sync.store().root()) {
+        if let Some(ledger) = left {
+            write_metrics(sync, &report, &ledger, &told);
+        }
+        heartbeat(sync, &report).await;
+    }
     if report.is_ok() { OK } else { FAILED }
 }
 
-/// Leaves what `status` shows to those who may not read the ledger.
-fn write_status(sync: &Sync) {
-    let Ok(ledger) = sync.take_ledger() else { return };
+/// Leaves what `status` shows to those who may not read the ledger, which comes back.
+fn write_status(sync: &Sync) -> Option<Ledger> {
+    let ledger = sync.take_ledger().ok()?;
     let document = daemon::document(sync.settings(), sync.store(), &ledger, &Clock::system());
     if let Err(error) = status::write(sync.store().root(), &document) {
         tracing::warn!("failed to write the status file: {error}");
     }
+    Some(ledger)
 }
 
-async fn send_alerts(sync: &Sync) {
+/// `[metrics] textfile`, for passes that a timer starts. Counters are those of this run.
+fn write_metrics(sync: &Sync, report: &Report, ledger: &Ledger, told: &[Outcome]) {
+    let Some(path) = &sync.settings().metrics.textfile else { return };
+    let counters = Counters::default();
+    counters.pass(report);
+    for outcome in sync.take_told().iter().chain(told) {
+        counters.alert(outcome.event, &outcome.channel, outcome.result.name());
+    }
+    let text = metrics::render(sync.settings(), ledger, &counters);
+    if let Err(error) = textfile::write(path, &metrics::prometheus_text(&text)) {
+        tracing::warn!("{}", Failure::new("textfile", &error).hint(error.hint()).line());
+    }
+}
+
+/// `[alerts] heartbeat_url`, as the daemon calls it: after a good pass over the whole inventory.
+async fn heartbeat(sync: &Sync, report: &Report) {
+    if let Some(url) = sync.settings().alerts.heartbeat_url.as_ref().filter(|_| report.whole && report.is_ok())
+        && let Err(error) = alert::heartbeat(url).await
+    {
+        tracing::warn!("failed to call the heartbeat: {}", error.line());
+    }
+}
+
+async fn send_alerts(sync: &Sync) -> Vec<Outcome> {
     let channels = &sync.settings().alerts.channels;
     let (clock, over) = (Clock::system(), CancellationToken::new());
     let ring = over.clone();
@@ -94,8 +128,9 @@ async fn send_alerts(sync: &Sync) {
         tokio::time::sleep(ALERT_TIME).await;
         ring.cancel();
     });
-    sync.outbox().deliver(channels, &clock, &over).await;
+    let told = sync.outbox().deliver(channels, &clock, &over).await;
     bell.abort();
+    told
 }
 
 fn named(names: &[String]) -> Option<std::collections::BTreeSet<String>> {
@@ -158,7 +193,8 @@ fn people(report: &Report) -> String {
         text.push_str(&format!("\n\n{table}"));
     }
     let took = report.finished.duration_since(report.started).as_millis();
-    text.push_str(&format!("\n\n{} in {took} ms, {} requests", if report.is_ok() { "ok" } else { "failed" }, report.requests));
+    let word = if report.is_ok() { "ok" } else { "failed" };
+    text.push_str(&format!("\n\n{word} in {took} ms, {}", counted(report.requests, "request")));
     text
 }
 
