@@ -124,6 +124,7 @@ async fn the_history_says_what_was_sent_about_what_to_whom_and_how_it_went() {
         script.display()
     );
     configure(&world, &format!("{WWW}{BROKEN}{channel}"));
+    assert_eq!(said(&run(&world, &["alert", "history"])), "nothing has been told yet\n");
     assert_eq!(run(&world, &["sync"]).status.code(), Some(1));
     let history = said(&run(&world, &["alert", "history"]));
     let rows: Vec<&str> = history.lines().collect();

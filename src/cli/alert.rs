@@ -41,8 +41,13 @@ pub(super) fn history(state_dir: &Path, last: usize) -> u8 {
             return FAILED;
         }
     };
+    let history = outbox.history(last);
+    if history.is_empty() {
+        print::out("nothing has been told yet");
+        return OK;
+    }
     let mut table = print::table(&["at", "event", "about", "channel", "outcome", "answer"]);
-    for sent in outbox.history(last) {
+    for sent in history {
         let how = outcome(&sent);
         table.add_row([
             stamp(sent.at),

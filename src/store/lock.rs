@@ -42,7 +42,11 @@ pub fn daemon(state_dir: &Path) -> Result<Lock, Error> {
 
 /// Whether a daemon lives on this state directory. Only looks: nobody is kept out for longer than that.
 pub fn has_daemon(state_dir: &Path) -> bool {
-    let Ok(file) = atomic::open_lock(&state_dir.join("daemon.lock"), MODE) else { return false };
+    let path = state_dir.join("daemon.lock");
+    if !path.exists() {
+        return false;
+    }
+    let Ok(file) = atomic::open_lock(&path, MODE) else { return false };
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
