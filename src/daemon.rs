@@ -23,7 +23,7 @@ use crate::ledger::{self, Ledger, Pulse, Written};
 use crate::observe::status::{self, Pace};
 use crate::observe::systemd::{self, Watchdog};
 use crate::observe::{Board, Document, http, metrics, textfile};
-use crate::report::{Action, Failure, Incident, Report, TargetAction};
+use crate::report::{Action, Failure, Incident, Report, TargetAction, counted};
 use crate::schedule::{self, Schedule, Tick};
 use crate::store::{SETTLED, Store, lock};
 use crate::sync::{self, Memory, Progress, Scope, Sync};
@@ -241,7 +241,7 @@ impl Daemon {
                 tell(report);
             }
             Err(sync::Error::Stopped) => tracing::info!("stopped while another pass was waited for"),
-            Err(error) => tracing::error!("failed to run a pass: {}", Failure::new("pass", error).hint(error.hint())),
+            Err(error) => tracing::error!("failed to run a pass: {}", Failure::new("pass", error).hint(error.hint()).line()),
         }
         self.show();
         if !self.is_ready && !self.stop.is_cancelled() {
@@ -276,7 +276,7 @@ impl Daemon {
         if let Some(path) = &settings.metrics.textfile
             && let Err(error) = textfile::write(path, &metrics::prometheus_text(&self.board.metrics()))
         {
-            tracing::warn!("{}", Failure::new("textfile", &error));
+            tracing::warn!("{}", Failure::new("textfile", &error).hint(error.hint()).line());
         }
     }
 
@@ -311,9 +311,10 @@ impl Daemon {
             Err(failure) => {
                 tracing::error!(
                     event = EventKind::ConfigRefused.name(),
-                    "the new configuration is refused and the old one goes on: {failure}"
+                    "the new configuration is refused and the old one goes on: {}",
+                    failure.line()
                 );
-                let message = format!("the new configuration was refused and the old one goes on: {failure}");
+                let message = failure.to_string();
                 self.standing =
                     vec![Incident { event: EventKind::ConfigRefused, provider: None, certificates: Vec::new(), message }];
             }
@@ -473,7 +474,7 @@ fn tell(report: &Report) {
         }
         match (certificate.action, &certificate.error) {
             (_, Some(error)) => {
-                tracing::warn!(certificate = name, provider = certificate.provider, "failed to sync `{name}`: {error}")
+                tracing::warn!(certificate = name, provider = certificate.provider, "failed to sync `{name}`: {}", error.line())
             }
             (Action::Installed, None) => {
                 let live = certificate.live.as_ref();
@@ -489,7 +490,7 @@ fn tell(report: &Report) {
     for target in &report.targets {
         let name = &target.name;
         match (target.action, &target.error) {
-            (_, Some(error)) => tracing::error!(target = name, "failed to deploy to `{name}`: {error}"),
+            (_, Some(error)) => tracing::error!(target = name, "failed to deploy to `{name}`: {}", error.line()),
             (TargetAction::Reloaded, _) => tracing::info!(target = name, "reloaded `{name}`"),
             (TargetAction::Updated, _) => tracing::info!(target = name, "updated `{name}` in place"),
             (TargetAction::Pending, _) => {
@@ -500,7 +501,8 @@ fn tell(report: &Report) {
     }
     let took = report.finished.duration_since(report.started).as_millis();
     let word = if report.is_ok() { "ok" } else { "failed" };
-    tracing::info!("pass {word}: {} certificates, {} requests, {took} ms", report.certificates.len(), report.requests);
+    let (certificates, requests) = (counted(report.certificates.len(), "certificate"), counted(report.requests, "request"));
+    tracing::info!("pass {word}: {certificates}, {requests}, {took} ms");
 }
 
 fn needs_restart(state_dir: &Path) -> Failure {

@@ -250,6 +250,11 @@ impl Failure {
         self
     }
 
+    /// The causes and what would mend it, for one line of a log.
+    pub fn line(&self) -> String {
+        self.hint.as_ref().map_or_else(|| self.to_string(), |hint| format!("{self} (hint: {hint})"))
+    }
+
     /// With a cause put in front of the others.
     pub fn context(mut self, cause: impl Into<String>) -> Failure {
         self.causes.insert(0, cause.into());
@@ -308,6 +313,21 @@ pub struct Incident {
     pub certificates: Vec<String>,
     /// One sentence.
     pub message: String,
+}
+
+/// `1 certificate`, `12 certificates`.
+pub fn counted<N: PartialEq + From<u8> + fmt::Display>(count: N, what: &str) -> String {
+    let plural = if count == N::from(1) { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
+/// Whole days from `now` until `end`, rounded down; negative once past. The one way to count them: an alert, `status` and the metrics
+/// that are read side by side must not differ by a day.
+pub fn days_left(now: Timestamp, end: Timestamp) -> i64 {
+    let left = end.duration_since(now);
+    // part of a second is time that is left, or time that is past: both rounded down
+    let seconds = left.as_secs() - i64::from(left.subsec_nanos() < 0);
+    seconds.div_euclid(86_400)
 }
 
 /// What is told to people and machines: the body of a webhook (version 1 of the contract).

@@ -71,6 +71,35 @@ fn the_journal_gets_every_event_with_fields_that_can_be_asked_for() {
     assert!(fields["message"].starts_with("Certificate `api` (api.example.com) on web-1 ends in 9 days"));
 }
 
+#[tokio::test]
+async fn giving_up_is_an_error_in_the_journal_and_a_label_of_the_counter() {
+    let (folder, lines) = (state_dir(), Lines::default());
+    let hook = Hook::start(|_| status(503)).await;
+    let (outbox, channels) = (Outbox::open(folder.path()).unwrap(), [hook.channel("pager")]);
+    outbox.put(&[expiring()], &channels).unwrap();
+    let subscriber = Registry::default().with(lines.clone());
+    let tries = async {
+        let mut at = now();
+        loop {
+            let outcomes = outbox.deliver(&channels, &certsyncd::clock::Clock::manual(at), &Default::default()).await;
+            let Some(next) = outcomes[0].next_try else { return outcomes[0].clone() };
+            at = next;
+        }
+    };
+    let last = tries.with_subscriber(subscriber).await;
+    assert_eq!((last.result.name(), last.channel.as_str()), ("given_up", "pager"));
+    let lines = lines.0.lock().unwrap();
+    let loud: Vec<_> = lines.iter().filter(|(level, _)| *level <= Level::WARN).collect();
+    assert_eq!(
+        loud.iter().map(|(level, _)| *level).collect::<Vec<_>>(),
+        [Level::WARN, Level::ERROR],
+        "once at first, once at last"
+    );
+    let (_, fields) = loud[1];
+    assert!(fields["message"].starts_with("gave up telling `pager` after "), "{fields:?}");
+    assert!(fields["message"].contains("503") && fields["channel"] == "pager", "{fields:?}");
+}
+
 #[derive(Clone, Default)]
 struct Text(Arc<Mutex<Vec<u8>>>);
 

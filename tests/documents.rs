@@ -378,7 +378,9 @@ fn sources(path: &str) -> Vec<(String, &str)> {
     let Some((module, name)) = path.rsplit_once("::") else { return Vec::new() };
     let module = module.replace("::", "/");
     let places = ["tests/{}.rs", "src/{}.rs", "src/{}/mod.rs", "src/{}/tests.rs", "fakecloud/tests/{}.rs"];
-    let files = places.map(|place| root().join(place.replace("{}", &module)));
+    let mut files = places.map(|place| root().join(place.replace("{}", &module))).to_vec();
+    let parts = std::fs::read_dir(root().join(format!("src/{module}/tests")));
+    files.extend(parts.into_iter().flatten().map(|part| part.unwrap().path()));
     files.iter().filter_map(|file| Some((std::fs::read_to_string(file).ok()?, name))).collect()
 }
 

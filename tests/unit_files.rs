@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -196,7 +197,8 @@ fn scripts_are_scripts() {
         "packaging/debian/postrm",
         "systemd/desktop/desktop-alerts",
     ] {
-        let output = run("sh", "dash", &["-n", script], root());
+        let shell = if text(script).starts_with("#!/bin/bash\n") { "bash" } else { "sh" };
+        let output = run(shell, "bash and dash", &["-n", script], root());
         assert!(output.status.success(), "{script}: {}", words(&output));
     }
 }
@@ -217,6 +219,34 @@ fn the_desktop_shows_every_alert() {
     let asked: BTreeSet<&str> = script.split_whitespace().filter_map(|word| word.strip_prefix("EVENT=")).collect();
     let told = EventKind::ALL.into_iter().filter(|kind| kind.severity() > Severity::Info || *kind == EventKind::Resolved);
     assert_eq!(asked, told.map(EventKind::name).collect());
+}
+
+/// With a journal and a notification service that are two small scripts: each line becomes a bubble of its urgency, markup in it is text,
+/// a bubble that fails holds nobody, and when a journal ends the unit may start again.
+#[test]
+fn the_desktop_script_makes_bubbles_of_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = |name: &str, body: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{body}")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let shown = folder.path().join("shown");
+    script(
+        "journalctl",
+        "case $* in\n*' EVENT=expired '*) echo 'a <b> & c'; echo second;;\n*' EVENT=expiring '*) echo soon;;\n*) echo over;;\nesac\n\
+         while [ \"$(wc -l <\"$SHOWN\")\" -lt 4 ]; do sleep 0.01; done\n",
+    );
+    script("notify-send", "[ \"$2\" = certsyncd ] && echo \"$4 $9\" >>\"$SHOWN\"\nexit 1\n");
+    std::fs::write(&shown, "").unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new("timeout");
+    command.arg("60").arg(root().join("systemd/desktop/desktop-alerts")).env("PATH", path).env("SHOWN", &shown);
+    let output = command.output().unwrap();
+    assert_ne!(output.status.code(), Some(124), "it did not end with its journal");
+    let shown: BTreeSet<String> = std::fs::read_to_string(&shown).unwrap().lines().map(str::to_owned).collect();
+    assert_eq!(shown, ["critical a &lt;b> &amp; c", "critical second", "normal over", "normal soon"].map(String::from).into());
+    assert!(words(&output).contains("could not show: second"), "{}", words(&output));
 }
 
 /// Each query of the dashboard, as a rule that promtool reads.

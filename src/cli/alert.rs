@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::alert::{self, Outbox};
+use jiff::Timestamp;
+
+use crate::alert::{self, Delivery, Outbox, Outcome, message};
 use crate::clock::Clock;
 use crate::config::Settings;
 
@@ -39,16 +41,41 @@ pub(super) fn history(state_dir: &Path, last: usize) -> u8 {
             return FAILED;
         }
     };
-    let mut table = print::table(&["at", "event", "certificate", "channel", "outcome"]);
-    for sent in outbox.history(last) {
+    let history = outbox.history(last);
+    if history.is_empty() {
+        print::out("nothing has been told yet");
+        return OK;
+    }
+    let mut table = print::table(&["at", "event", "about", "channel", "outcome", "answer"]);
+    for sent in history {
+        let how = outcome(&sent);
         table.add_row([
-            sent.at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+            stamp(sent.at),
             sent.event.to_string(),
-            sent.certificate.unwrap_or_default(),
+            sent.target.or(sent.certificate).or(sent.provider).unwrap_or_default(),
             sent.channel,
-            sent.result.name().to_owned(),
+            how,
+            message::shorten(&message::quote(&sent.answer), ANSWER_SHOWN),
         ]);
     }
     print::out(table.to_string());
     OK
 }
+
+/// How it went; of what failed also how often, and when it is tried again.
+fn outcome(sent: &Outcome) -> String {
+    let tries = if sent.tries == 1 { "1 try".to_owned() } else { format!("{} tries", sent.tries) };
+    match (sent.result, sent.next_try) {
+        (Delivery::Sent | Delivery::Unavailable | Delivery::Dropped, _) => sent.result.name().to_owned(),
+        (Delivery::Failed, Some(next)) => format!("failed ({tries}), again {}", stamp(next)),
+        (Delivery::Failed, None) => format!("failed ({tries})"),
+        (Delivery::GivenUp, _) => format!("given up after {tries}"),
+    }
+}
+
+fn stamp(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+/// Characters of an answer that are shown; the journal has more.
+const ANSWER_SHOWN: usize = 80;

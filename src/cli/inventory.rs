@@ -59,7 +59,9 @@ pub(super) async fn list(sync: &Sync, provider: Option<&str>, json: bool) -> u8 
             row.used_by.join(" "),
         ]);
     }
-    print::out(table.to_string());
+    if code == OK || !rows.is_empty() {
+        print::out(table.to_string());
+    }
     code
 }
 

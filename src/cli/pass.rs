@@ -7,9 +7,13 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::alert::{self, Outcome};
 use crate::clock::Clock;
 use crate::daemon;
-use crate::report::{Action, CertificateReport, Fingerprint, Report, TargetAction};
+use crate::ledger::Ledger;
+use crate::observe::{Counters, metrics, textfile};
+use crate::report::{Action, CertificateReport, Failure, Fingerprint, Report, TargetAction, counted};
+use crate::store::lock;
 use crate::sync::{Progress, Scope, Sync};
 
 use super::{FAILED, OK, print, sync_failed};
@@ -60,14 +64,15 @@ pub(super) async fn plan(sync: &Sync, names: &[String], json: bool) -> u8 {
     }
 }
 
-/// Prints the report, leaves the status file, sends what is to be told.
+/// Prints the report, sends what is to be told, and leaves status file and metrics.
 async fn finish(sync: &Sync, done: Result<Report, crate::sync::Error>, json: bool) -> u8 {
     let report = match done {
         Ok(report) => report,
         Err(error) => return sync_failed(&error),
     };
-    if let Ok(memory) = sync.take_memory() {
-        daemon::leave_status(sync, &memory, &Clock::system());
+    let left = sync.take_memory().ok();
+    if let Some(memory) = &left {
+        daemon::leave_status(sync, memory, &Clock::system());
     }
     if json {
         print::json(&Output::of(&report));
@@ -77,11 +82,41 @@ async fn finish(sync: &Sync, done: Result<Report, crate::sync::Error>, json: boo
     for failure in failures(&report) {
         print::line(failure);
     }
-    send_alerts(sync).await;
+    let told = send_alerts(sync).await;
+    // what a daemon shows is the daemon's: its counters go on, those of this process begin at zero
+    if !lock::has_daemon(sync.store().root()) {
+        if let Some(memory) = left {
+            write_metrics(sync, &report, &memory.ledger, &told);
+        }
+        heartbeat(sync, &report).await;
+    }
     if report.is_ok() { OK } else { FAILED }
 }
 
-async fn send_alerts(sync: &Sync) {
+/// `[metrics] textfile`, for passes that a timer starts. Counters are those of this run.
+fn write_metrics(sync: &Sync, report: &Report, ledger: &Ledger, told: &[Outcome]) {
+    let Some(path) = &sync.settings().metrics.textfile else { return };
+    let counters = Counters::default();
+    counters.pass(report);
+    for outcome in sync.take_told().iter().chain(told) {
+        counters.alert(outcome.event, &outcome.channel, outcome.result.name());
+    }
+    let text = metrics::render(sync.settings(), ledger, &counters);
+    if let Err(error) = textfile::write(path, &metrics::prometheus_text(&text)) {
+        tracing::warn!("{}", Failure::new("textfile", &error).hint(error.hint()).line());
+    }
+}
+
+/// `[alerts] heartbeat_url`, as the daemon calls it: after a good pass over the whole inventory.
+async fn heartbeat(sync: &Sync, report: &Report) {
+    if let Some(url) = sync.settings().alerts.heartbeat_url.as_ref().filter(|_| report.whole && report.is_ok())
+        && let Err(error) = alert::heartbeat(url).await
+    {
+        tracing::warn!("failed to call the heartbeat: {}", error.line());
+    }
+}
+
+async fn send_alerts(sync: &Sync) -> Vec<Outcome> {
     let channels = &sync.settings().alerts.channels;
     let (clock, over) = (Clock::system(), CancellationToken::new());
     let ring = over.clone();
@@ -89,8 +124,9 @@ async fn send_alerts(sync: &Sync) {
         tokio::time::sleep(ALERT_TIME).await;
         ring.cancel();
     });
-    sync.outbox().deliver(channels, &clock, &over).await;
+    let told = sync.outbox().deliver(channels, &clock, &over).await;
     bell.abort();
+    told
 }
 
 fn named(names: &[String]) -> Option<std::collections::BTreeSet<String>> {
@@ -160,7 +196,8 @@ fn people(report: &Report) -> String {
         text.push_str(&format!("\n\n{table}"));
     }
     let took = report.finished.duration_since(report.started).as_millis();
-    text.push_str(&format!("\n\n{} in {took} ms, {} requests", if report.is_ok() { "ok" } else { "failed" }, report.requests));
+    let word = if report.is_ok() { "ok" } else { "failed" };
+    text.push_str(&format!("\n\n{word} in {took} ms, {}", counted(report.requests, "request")));
     text
 }
 

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 use super::status::{Certificate, Document, State};
-use crate::report::Valid;
+use crate::report::{Valid, counted};
 
 /// What a plugin answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +58,10 @@ fn headline(document: &Document) -> String {
     let total = document.current().count();
     if bad.is_empty() {
         return match document.first_to_end() {
-            Some(first) => format!("{}, first to end: {} {}", certificates(total), first.name, in_days(first.days_left)),
-            None => certificates(total),
+            Some(first) => {
+                format!("{}, first to end: {} {}", counted(total, "certificate"), first.name, in_days(first.days_left))
+            }
+            None => counted(total, "certificate"),
         };
     }
     let mut parts: Vec<String> = bad.iter().take(NAMED).map(|certificate| describe(certificate)).collect();
@@ -75,11 +77,6 @@ fn describe(certificate: &Certificate) -> String {
         (State::Expiring | State::Expired, _) => format!("{} {}", certificate.name, ending(certificate)),
         (state, _) => format!("{} {}", certificate.name, state.name()),
     }
-}
-
-/// `1 certificate`, `12 certificates`.
-pub(super) fn certificates(count: usize) -> String {
-    if count == 1 { "1 certificate".to_owned() } else { format!("{count} certificates") }
 }
 
 /// `in 9 days`; where the provider's flag says what the date does not, that.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::atomic::{self, Access};
 use crate::config::{Settings, Wanted};
 use crate::ledger::{CertificateRecord, Ledger, Pulse, Rejection, TargetRecord};
-use crate::report::{Fingerprint, Live, Served, SuccessorNote, Valid};
+use crate::report::{Fingerprint, Live, Served, SuccessorNote, Valid, days_left};
 
 /// The version of the document.
 pub const VERSION: u32 = 1;
@@ -232,7 +232,7 @@ impl Document {
 
 impl Certificate {
     fn refresh(&mut self, now: Timestamp) {
-        self.days_left = self.not_after.map(|end| end.duration_since(now).as_secs().div_euclid(DAY));
+        self.days_left = self.not_after.map(|end| days_left(now, end));
         self.state = self.judge(now);
     }
 

@@ -11,9 +11,10 @@ use jiff::tz::TimeZone;
 use sd_notify::NotifyState;
 use tokio::time::Instant;
 
-use super::check::{certificates, in_days};
+use super::check::in_days;
 use super::status::{Document, State};
 use super::table::moment;
+use crate::report::counted;
 
 /// Every entry has a live generation, or the first pass is over (also: a reload is over).
 pub fn ready(sentence: &str) {
@@ -48,8 +49,8 @@ pub fn sentence(document: &Document, zone: &TimeZone, now: Timestamp) -> String 
         (Some(last), _) => format!("last pass {} ok", moment(last, zone, now)),
     }];
     parts.push(match failed {
-        0 => certificates(total),
-        _ => format!("{failed} of {} failed", certificates(total)),
+        0 => counted(total, "certificate"),
+        _ => format!("{failed} of {} failed", counted(total, "certificate")),
     });
     parts.extend(document.next_pass.map(|next| format!("next {}", moment(next, zone, now))));
     parts.extend(document.first_to_end().map(|first| format!("first to end: {} {}", first.name, in_days(first.days_left))));

@@ -40,6 +40,16 @@ pub fn daemon(state_dir: &Path) -> Result<Lock, Error> {
     take(&state_dir.join("daemon.lock"))
 }
 
+/// Whether a daemon lives on this state directory. Only looks: nobody is kept out for longer than that.
+pub fn has_daemon(state_dir: &Path) -> bool {
+    let path = state_dir.join("daemon.lock");
+    if !path.exists() {
+        return false;
+    }
+    let Ok(file) = atomic::open_lock(&path, MODE) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
 /// How often a waiting process looks again.
 const POLL: Duration = Duration::from_millis(100);
 

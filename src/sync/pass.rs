@@ -234,7 +234,7 @@ impl Sync {
             event: EventKind::ClockSkew,
             provider: Some(name.clone()),
             certificates: Vec::new(),
-            message: format!("the clock of `{name}` and this host's differ by {} minutes", skew.abs().as_mins()),
+            message: skew_in_words(name, skew),
         };
         self.clients.iter().filter_map(|(name, client)| far(client).map(|skew| (name, skew))).map(one).collect()
     }
@@ -303,14 +303,18 @@ impl Sync {
 /// `Sync` the marker, which this module's own [`Sync`] hides.
 use std::marker::Sync as Sync_;
 
+/// ``the clock of `scm` is 3h 5m ahead of it``: of this host's.
+fn skew_in_words(provider: &str, skew: SignedDuration) -> String {
+    let side = if skew.is_positive() { "ahead of" } else { "behind" };
+    match skew.abs().as_hours() {
+        hours @ 48.. => format!("the clock of `{provider}` is {} days {side} it", hours / 24),
+        _ => format!("the clock of `{provider}` is {:#} {side} it", SignedDuration::from_mins(skew.abs().as_mins())),
+    }
+}
+
 pub(super) fn ledger_rebuilt(ledger: &Ledger) -> Option<Incident> {
     let why = ledger.rebuilt.as_ref()?;
-    Some(Incident {
-        event: EventKind::LedgerRebuilt,
-        provider: None,
-        certificates: Vec::new(),
-        message: format!("the ledger was rebuilt from what is on disk: {why}"),
-    })
+    Some(Incident { event: EventKind::LedgerRebuilt, provider: None, certificates: Vec::new(), message: why.clone() })
 }
 
 /// What the report says of an entry is on its way to people: it need not be made up for.

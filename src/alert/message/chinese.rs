@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Over, Story, Subject, Unit, Way, date, distance, full_stop, quote, shown};
+use super::{Over, Story, Subject, Unit, Way, advice, date, distance, full_stop, only, quote, retry, shown};
 use crate::config::{EventKind, Severity};
 use crate::report::{Failure, SuccessorNote};
 
@@ -33,58 +33,36 @@ pub(super) fn kind(event: EventKind) -> &'static str {
 }
 
 pub(super) fn tell(subject: &Subject<'_>, story: &Story<'_>) -> String {
-    let host = subject.host;
-    let who = who(subject);
     match *story {
-        Story::Expiring { until, flagged, way } => {
-            let source = if flagged { format!("（{} 已标记为即将过期）", provider(subject)) } else { String::new() };
-            format!("{who}将于 {} 到期，{}{source}。{}", date(until), remaining(subject.now, until), next(subject, &way))
-        }
+        Story::Expiring { until, flagged, way } => expiring(subject, until, flagged, &way),
         Story::Expired { until, way } => expired(subject, until, &way),
         Story::Stale { served, until, live_until } => stale(subject, &served.address, &served.name, until, live_until),
         Story::SyncFailed { passes, error, until } => sync_failed(subject, passes, error, until),
         Story::DeployFailed { target, certificates, error, hint, rolled_back, held } => {
-            deploy_failed(host, target, certificates, error, hint, rolled_back, held)
+            deploy_failed(subject.host, target, certificates, error, hint, rolled_back, held)
         }
-        Story::Renewed { until, previous_id } => {
-            let ids = match (previous_id, subject.id) {
-                (Some(old), Some(new)) => format!("证书 ID 由 `{old}` 变为 `{new}`，配置无需修改。"),
-                _ => String::new(),
-            };
-            format!("{who}已更新：新证书已启用，有效期至 {}（{}）。{ids}无需处理。", date(until), remaining(subject.now, until))
-        }
-        Story::SuccessorAvailable { successor, until } => {
-            let live = until.map(|until| format!("；现用证书将于 {} 到期", date(until))).unwrap_or_default();
-            format!("{who}有一张新证书等您决定：{}{live}。{}", listed(successor), take(&successor.id))
-        }
-        Story::Drift { changes } => format!(
-            "{who}的文件被其他人或程序改动，certsyncd 已将其恢复：{}如果是您改的，请改为在证书来源处更换证书；如果不是，请查明是谁在写这些文件。",
-            full_stop(&quote(&changes.join("; ")), '。')
-        ),
+        Story::Renewed { until, previous_id } => renewed(subject, until, previous_id),
+        Story::SuccessorAvailable { successor, until } => successor_available(subject, successor, until),
+        Story::Drift { changes } => drift(subject, changes),
         Story::ProviderDown { certificates, cause, hint, first } => provider_down(subject, certificates, cause, hint, first),
-        Story::ConfigRefused(why) => format!(
-            "主机 {host} 上的新配置无效，仍在使用旧配置：{}请修改配置文件，直到 `certsyncd check` 通过，再执行 `systemctl reload certsyncd`。在此之前重启服务会失败。",
-            full_stop(&quote(why), '。')
-        ),
-        Story::LedgerRebuilt(why) => format!(
-            "主机 {host} 上 certsyncd 的运行记录丢失，已根据磁盘上的文件重建：{}正在使用的证书未受影响。如果不是人为删除，请检查磁盘（`journalctl -k -p err`）。",
-            full_stop(&quote(why), '。')
-        ),
-        Story::ClockSkew(why) => format!(
-            "主机 {host} 的时钟可能不准：{}时钟恢复正常之前，本机不会发出证书到期告警。请检查 `timedatectl` 和时间同步服务。",
-            full_stop(&quote(why), '。')
-        ),
+        Story::ConfigRefused(why) => config_refused(subject.host, &full_stop(&quote(why), '。')),
+        Story::LedgerRebuilt(why) => ledger_rebuilt(subject.host, &full_stop(&quote(why), '。')),
+        Story::ClockSkew(why) => clock_skew(subject.host, &full_stop(&quote(why), '。')),
         Story::Resolved(over) => resolved(subject, &over),
-        Story::Test { channel } => {
-            format!("这是一条测试告警：有人在主机 {host} 上让 certsyncd 测试通道 `{channel}`。一切正常，无需处理。")
-        }
+        Story::Test { channel } => test(subject.host, channel),
     }
+}
+
+fn expiring(subject: &Subject<'_>, until: Timestamp, flagged: bool, way: &Way<'_>) -> String {
+    let source = if flagged { format!("（{} 已标记为即将过期）", provider(subject)) } else { String::new() };
+    let (end, left) = (date(until), remaining(subject.now, until));
+    format!("{}将于 {end} 到期，{left}{source}。{}", who(subject), next(subject, way))
 }
 
 fn expired(subject: &Subject<'_>, until: Timestamp, way: &Way<'_>) -> String {
     let who = who(subject);
     let what = if until <= subject.now {
-        format!("{who}已于 {} 过期（{}前），客户端会拒绝连接。", date(until), span(until, subject.now))
+        format!("{who}已于 {} 过期（{}），客户端会拒绝连接。", date(until), ago(subject.now, until))
     } else {
         format!(
             "{} 标明{who}已过期，但证书自身的到期时间是 {}：证书可能已被吊销，请到控制台查看。",
@@ -98,7 +76,7 @@ fn expired(subject: &Subject<'_>, until: Timestamp, way: &Way<'_>) -> String {
 fn stale(subject: &Subject<'_>, address: &str, sni: &str, until: Timestamp, live_until: Timestamp) -> String {
     let name = subject.certificate.unwrap_or_default();
     let end = if until <= subject.now {
-        format!("该证书已于 {} 过期（{}前），客户端会拒绝连接", date(until), span(until, subject.now))
+        format!("该证书已于 {} 过期（{}），客户端会拒绝连接", date(until), ago(subject.now, until))
     } else {
         format!("该证书将于 {} 到期，{}", date(until), remaining(subject.now, until))
     };
@@ -120,8 +98,9 @@ fn sync_failed(subject: &Subject<'_>, passes: u32, error: Option<&Failure>, unti
         Some(until) => format!("现用证书已于 {} 过期，客户端会拒绝连接。", date(until)),
         None => "该证书尚无可用文件，依赖它的服务无法启动。".to_owned(),
     };
-    let then = match error.and_then(|error| error.hint.as_deref()) {
-        Some(hint) => format!("处理办法：{}然后执行 `certsyncd sync {name}`。", full_stop(&quote(hint), '。')),
+    let then = match error.and_then(|error| error.hint.as_deref()).map(|hint| advice(hint, Some(name))) {
+        Some((hint, true)) => format!("处理办法：{}", full_stop(&hint, '。')),
+        Some((hint, false)) => format!("处理办法：{}然后执行 `certsyncd sync {name}`。", full_stop(&hint, '。')),
         None => format!("请排除原因后执行 `certsyncd sync {name}`。"),
     };
     let why = error.map_or_else(|| "未给出原因".to_owned(), |error| quote(&error.to_string()));
@@ -141,14 +120,40 @@ fn deploy_failed(
     let state =
         if rolled_back { "已恢复为上一份证书。" } else { "未做回退，服务仍使用已加载的证书。" };
     let held = held.map(|why| format!("该证书已被搁置，不再自动重试：{}", full_stop(&quote(why), '。'))).unwrap_or_default();
-    let hint = hint.map(|hint| format!("处理办法：{}", full_stop(&quote(hint), '。'))).unwrap_or_default();
-    let retry = match certificates {
-        [only] => format!("certsyncd sync --force {only}"),
-        _ => "certsyncd sync --force".to_owned(),
+    let is_rejected = rolled_back || !held.is_empty();
+    let (hint, says_how) = hint.map(|hint| advice(hint, only(certificates))).unwrap_or_default();
+    let hint = if hint.is_empty() { hint } else { format!("处理办法：{}", full_stop(&hint, '。')) };
+    let retry = retry(certificates, is_rejected);
+    let then = match is_rejected {
+        _ if says_how => String::new(),
+        true => format!("排除原因后，请执行 `{retry}` 重试；证书来源处有另一张证书时会自动尝试。"),
+        false => format!("排除原因后会自动重试，也可立即执行 `{retry}`。"),
     };
+    format!("主机 {host} 上的 `{target}` 未能启用{what}：{}{state}{held}{hint}{then}", full_stop(&quote(error), '。'))
+}
+
+fn renewed(subject: &Subject<'_>, until: Timestamp, previous_id: Option<&str>) -> String {
+    let ids = match (previous_id, subject.id) {
+        (Some(old), Some(new)) => format!("证书 ID 由 `{old}` 变为 `{new}`，配置无需修改。"),
+        _ => String::new(),
+    };
+    let left = remaining(subject.now, until);
+    format!("{}已更新：新证书已启用，有效期至 {}（{left}）。{ids}无需处理。", who(subject), date(until))
+}
+
+fn successor_available(subject: &Subject<'_>, successor: &SuccessorNote, until: Option<Timestamp>) -> String {
+    let live = match until {
+        Some(until) if until <= subject.now => format!("；现用证书已于 {} 过期（{}）", date(until), ago(subject.now, until)),
+        Some(until) => format!("；现用证书将于 {} 到期，{}", date(until), remaining(subject.now, until)),
+        None => String::new(),
+    };
+    format!("{}有一张新证书等您决定：{}{live}。{}", who(subject), listed(successor), take(&successor.id))
+}
+
+fn drift(subject: &Subject<'_>, changes: &[String]) -> String {
+    let (who, changes) = (who(subject), full_stop(&quote(&changes.join("; ")), '。'));
     format!(
-        "主机 {host} 上的 `{target}` 未能启用{what}：{}{state}{held}{hint}排除原因后请执行 `{retry}` 重试。",
-        full_stop(&quote(error), '。')
+        "{who}的文件被其他人或程序改动，certsyncd 已将其恢复：{changes}如果是您改的，请改为在证书来源处更换证书；如果不是，请查明是谁在写这些文件。"
     )
 }
 
@@ -176,6 +181,26 @@ fn provider_down(
         }
     };
     format!("{what}{first}{hint}执行 `certsyncd check --online` 可查看哪些环节正常、哪些异常。")
+}
+
+fn config_refused(host: &str, why: &str) -> String {
+    format!(
+        "主机 {host} 上的新配置无效，仍在使用旧配置：{why}请修改配置文件，直到 `certsyncd check` 通过，再执行 `systemctl reload certsyncd`。在此之前重启服务会失败。"
+    )
+}
+
+fn ledger_rebuilt(host: &str, why: &str) -> String {
+    format!(
+        "主机 {host} 上 certsyncd 的运行记录丢失，已根据磁盘上的文件重建：{why}正在使用的证书未受影响。如果不是人为删除，请检查磁盘（`journalctl -k -p err`）。"
+    )
+}
+
+fn clock_skew(host: &str, why: &str) -> String {
+    format!("主机 {host} 的时钟可能不准：{why}时钟恢复正常之前，本机不会发出证书到期告警。请检查 `timedatectl` 和时间同步服务。")
+}
+
+fn test(host: &str, channel: &str) -> String {
+    format!("这是一条测试告警：有人在主机 {host} 上让 certsyncd 测试通道 `{channel}`。一切正常，无需处理。")
 }
 
 fn resolved(subject: &Subject<'_>, over: &Over<'_>) -> String {
@@ -244,18 +269,18 @@ fn list(names: &[String]) -> String {
 }
 
 fn remaining(now: Timestamp, until: Timestamp) -> String {
-    match until.as_second() - now.as_second() {
-        ..=0 => "已到期".to_owned(),
-        1..60 => "还剩不到 1 分钟".to_owned(),
-        _ => format!("还剩 {}", span(now, until)),
-    }
+    if until <= now { "已到期".to_owned() } else { format!("还剩{}", span(now, until)) }
+}
+
+fn ago(now: Timestamp, ended: Timestamp) -> String {
+    distance(ended, now).map_or_else(|| "刚刚".to_owned(), |_| format!("{}前", span(ended, now).trim_start()))
 }
 
 fn span(from: Timestamp, to: Timestamp) -> String {
-    let (count, unit) = distance(from, to);
-    match unit {
-        Unit::Day => format!("{count} 天"),
-        Unit::Hour => format!("{count} 小时"),
-        Unit::Minute => format!("{count} 分钟"),
+    match distance(from, to) {
+        Some((count, Unit::Day)) => format!(" {count} 天"),
+        Some((count, Unit::Hour)) => format!(" {count} 小时"),
+        Some((count, Unit::Minute)) => format!(" {count} 分钟"),
+        None => "不到 1 分钟".to_owned(),
     }
 }

@@ -2,66 +2,27 @@
 
 use jiff::Timestamp;
 
-use super::{Over, Story, Subject, Unit, Way, date, distance, full_stop, quote, shown};
-use crate::report::Failure;
+use super::{Over, Story, Subject, Unit, Way, advice, date, distance, full_stop, only, quote, retry, shown};
+use crate::report::{Failure, SuccessorNote};
 
 pub(super) fn tell(subject: &Subject<'_>, story: &Story<'_>) -> String {
-    let host = subject.host;
-    let who = who(subject);
     match *story {
         Story::Expiring { until, flagged, way } => expiring(subject, until, flagged, &way),
         Story::Expired { until, way } => expired(subject, until, &way),
         Story::Stale { served, until, live_until } => stale(subject, &served.address, &served.name, until, live_until),
         Story::SyncFailed { passes, error, until } => sync_failed(subject, passes, error, until),
         Story::DeployFailed { target, certificates, error, hint, rolled_back, held } => {
-            deploy_failed(host, target, certificates, error, hint, rolled_back, held)
+            deploy_failed(subject.host, target, certificates, error, hint, rolled_back, held)
         }
-        Story::Renewed { until, previous_id } => {
-            let end = format!("{} ({})", date(until), span(subject.now, until));
-            let ids = match (previous_id, subject.id) {
-                (Some(old), Some(new)) => {
-                    format!(" Its id changed from `{old}` to `{new}`; the configuration may stay as it is.")
-                }
-                _ => String::new(),
-            };
-            format!(
-                "{} has been renewed: another certificate is live, valid until {end}.{ids} Nothing is to be done.",
-                capital(&who)
-            )
-        }
-        Story::SuccessorAvailable { successor, until } => {
-            let live = until
-                .map(|until| format!("; the live one ends {}, on {}", within(subject.now, until), date(until)))
-                .unwrap_or_default();
-            format!("A renewal for {who} waits for your decision: {}{live}. {}", listed(successor), take(&successor.id))
-        }
-        Story::Drift { changes } => format!(
-            "Someone else changed files of {who}, and certsyncd put them right: {} If that was you, replace the certificate at the provider instead; \
-             if not, find out who writes there.",
-            full_stop(&quote(&changes.join("; ")), '.')
-        ),
+        Story::Renewed { until, previous_id } => renewed(subject, until, previous_id),
+        Story::SuccessorAvailable { successor, until } => successor_available(subject, successor, until),
+        Story::Drift { changes } => drift(subject, changes),
         Story::ProviderDown { certificates, cause, hint, first } => provider_down(subject, certificates, cause, hint, first),
-        Story::ConfigRefused(why) => format!(
-            "The new configuration on {host} is not valid, and the old one goes on: {} Correct the file until `certsyncd check` is content, then run \
-             `systemctl reload certsyncd`. A restart before that would fail.",
-            full_stop(&quote(why), '.')
-        ),
-        Story::LedgerRebuilt(why) => format!(
-            "certsyncd on {host} lost its memory of earlier passes and rebuilt it from the files on disk: {} Certificates in service were not touched. \
-             If nobody removed it by hand, look at the disk (`journalctl -k -p err`).",
-            full_stop(&quote(why), '.')
-        ),
-        Story::ClockSkew(why) => format!(
-            "The clock of {host} is probably wrong: {} Until it is right, nobody is told here that a certificate ends. Look at `timedatectl` and at the \
-             time service.",
-            full_stop(&quote(why), '.')
-        ),
+        Story::ConfigRefused(why) => config_refused(subject.host, &full_stop(&quote(why), '.')),
+        Story::LedgerRebuilt(why) => ledger_rebuilt(subject.host, &full_stop(&quote(why), '.')),
+        Story::ClockSkew(why) => clock_skew(subject.host, &full_stop(&quote(why), '.')),
         Story::Resolved(over) => resolved(subject, &over),
-        Story::Test { channel } => {
-            format!(
-                "This is a test of channel `{channel}`, sent by certsyncd on {host} because someone asked for it. Nothing is wrong."
-            )
-        }
+        Story::Test { channel } => test(subject.host, channel),
     }
 }
 
@@ -76,7 +37,7 @@ fn expired(subject: &Subject<'_>, until: Timestamp, way: &Way<'_>) -> String {
     let who = who(subject);
     let provider = subject.provider.unwrap_or("the provider");
     let what = if until <= subject.now {
-        format!("{} ended {} ago, on {}: clients refuse it.", capital(&who), span(until, subject.now), date(until))
+        format!("{} ended {}, on {}: clients refuse it.", capital(&who), ago(subject.now, until), date(until))
     } else {
         format!(
             "`{provider}` says that {who} has expired, although its own date is {}: it may have been revoked. Look at it in the provider's console.",
@@ -89,7 +50,7 @@ fn expired(subject: &Subject<'_>, until: Timestamp, way: &Way<'_>) -> String {
 fn stale(subject: &Subject<'_>, address: &str, sni: &str, until: Timestamp, live_until: Timestamp) -> String {
     let name = subject.certificate.unwrap_or_default();
     let end = if until <= subject.now {
-        format!("that ended {} ago, on {}: clients refuse it", span(until, subject.now), date(until))
+        format!("that ended {}, on {}: clients refuse it", ago(subject.now, until), date(until))
     } else {
         format!("that ends {}, on {}", within(subject.now, until), date(until))
     };
@@ -111,8 +72,9 @@ fn sync_failed(subject: &Subject<'_>, passes: u32, error: Option<&Failure>, unti
         Some(until) => format!("What is live ended on {}: clients refuse it.", date(until)),
         None => "Nothing is live for it yet: a server that needs its files cannot start.".to_owned(),
     };
-    let then = match error.and_then(|error| error.hint.as_deref()) {
-        Some(hint) => format!("To mend it: {} Then run `certsyncd sync {name}`.", full_stop(&quote(hint), '.')),
+    let then = match error.and_then(|error| error.hint.as_deref()).map(|hint| advice(hint, Some(name))) {
+        Some((hint, true)) => format!("To mend it: {}", full_stop(&hint, '.')),
+        Some((hint, false)) => format!("To mend it: {} Then run `certsyncd sync {name}`.", full_stop(&hint, '.')),
         None => format!("Correct the cause, then run `certsyncd sync {name}`."),
     };
     let why = error.map_or_else(|| "no cause was told".to_owned(), |error| quote(&error.to_string()));
@@ -142,14 +104,43 @@ fn deploy_failed(
     let held = held
         .map(|why| format!(" It is held now and not tried again by itself: {}", full_stop(&quote(why), '.')))
         .unwrap_or_default();
-    let hint = hint.map(|hint| format!("To mend it: {} ", full_stop(&quote(hint), '.'))).unwrap_or_default();
-    let retry = match certificates {
-        [only] => format!("certsyncd sync --force {only}"),
-        _ => "certsyncd sync --force".to_owned(),
+    let is_rejected = rolled_back || !held.is_empty();
+    let (hint, says_how) = hint.map(|hint| advice(hint, only(certificates))).unwrap_or_default();
+    let hint = if hint.is_empty() { hint } else { format!(" To mend it: {}", full_stop(&hint, '.')) };
+    let retry = retry(certificates, is_rejected);
+    let then = match is_rejected {
+        _ if says_how => String::new(),
+        true => format!(
+            " Once the cause is mended, `{retry}` tries it again; another certificate from the provider is tried by itself."
+        ),
+        false => format!(" Once the cause is mended, it is tried again by itself, or at once with `{retry}`."),
     };
+    format!("`{target}` on {host} did not take up {what}: {} {state}{held}{hint}{then}", full_stop(&quote(error), '.'))
+}
+
+fn renewed(subject: &Subject<'_>, until: Timestamp, previous_id: Option<&str>) -> String {
+    let end = format!("{} ({})", date(until), span(subject.now, until));
+    let ids = match (previous_id, subject.id) {
+        (Some(old), Some(new)) => format!(" Its id changed from `{old}` to `{new}`; the configuration may stay as it is."),
+        _ => String::new(),
+    };
+    let who = capital(&who(subject));
+    format!("{who} has been renewed: another certificate is live, valid until {end}.{ids} Nothing is to be done.")
+}
+
+fn successor_available(subject: &Subject<'_>, successor: &SuccessorNote, until: Option<Timestamp>) -> String {
+    let live = until
+        .map(|until| format!("; the live one {} {}, on {}", ends(subject.now, until), within(subject.now, until), date(until)))
+        .unwrap_or_default();
+    format!("A renewal for {} waits for your decision: {}{live}. {}", who(subject), listed(successor), take(&successor.id))
+}
+
+fn drift(subject: &Subject<'_>, changes: &[String]) -> String {
     format!(
-        "`{target}` on {host} did not take up {what}: {} {state}{held} {hint}Try again with `{retry}` once the cause is mended.",
-        full_stop(&quote(error), '.')
+        "Someone else changed files of {}, and certsyncd put them right: {} If that was you, replace the certificate at the provider instead; \
+         if not, find out who writes there.",
+        who(subject),
+        full_stop(&quote(&changes.join("; ")), '.')
     )
 }
 
@@ -189,6 +180,31 @@ fn provider_down(
         ),
     };
     format!("{what}{first}{hint} `certsyncd check --online` says what works and what does not.")
+}
+
+fn config_refused(host: &str, why: &str) -> String {
+    format!(
+        "The new configuration on {host} is not valid, and the old one goes on: {why} Correct the file until `certsyncd check` is content, then run \
+         `systemctl reload certsyncd`. A restart before that would fail."
+    )
+}
+
+fn ledger_rebuilt(host: &str, why: &str) -> String {
+    format!(
+        "certsyncd on {host} lost its memory of earlier passes and rebuilt it from the files on disk: {why} Certificates in service were not touched. \
+         If nobody removed it by hand, look at the disk (`journalctl -k -p err`)."
+    )
+}
+
+fn clock_skew(host: &str, why: &str) -> String {
+    format!(
+        "The clock of {host} is probably wrong: {why} Until it is right, nobody is told here that a certificate ends. Look at `timedatectl` and at the \
+         time service."
+    )
+}
+
+fn test(host: &str, channel: &str) -> String {
+    format!("This is a test of channel `{channel}`, sent by certsyncd on {host} because someone asked for it. Nothing is wrong.")
 }
 
 fn resolved(subject: &Subject<'_>, over: &Over<'_>) -> String {
@@ -233,7 +249,7 @@ fn next(subject: &Subject<'_>, way: &Way<'_>) -> String {
     format!("{order}{misses}{error}")
 }
 
-fn listed(successor: &crate::report::SuccessorNote) -> String {
+fn listed(successor: &SuccessorNote) -> String {
     let until = successor.not_after.as_ref().map(|until| format!(" (listed as valid until {until})")).unwrap_or_default();
     format!("`{}`{until}", successor.id)
 }
@@ -260,12 +276,26 @@ fn list(names: &[String]) -> String {
     if more == 0 { shown } else { format!("{shown} and {more} more") }
 }
 
+/// `in 9 days`, `within a minute`; of what has ended `9 days ago`.
 fn within(now: Timestamp, until: Timestamp) -> String {
-    if until.as_second() - now.as_second() < 60 { "within a minute".to_owned() } else { format!("in {}", span(now, until)) }
+    match distance(now, until) {
+        _ if until <= now => ago(now, until),
+        None => "within a minute".to_owned(),
+        Some(_) => format!("in {}", span(now, until)),
+    }
+}
+
+/// `9 days ago`, `just now`.
+fn ago(now: Timestamp, ended: Timestamp) -> String {
+    distance(ended, now).map_or_else(|| "just now".to_owned(), |_| format!("{} ago", span(ended, now)))
+}
+
+fn ends(now: Timestamp, until: Timestamp) -> &'static str {
+    if until <= now { "ended" } else { "ends" }
 }
 
 fn span(from: Timestamp, to: Timestamp) -> String {
-    let (count, unit) = distance(from, to);
+    let Some((count, unit)) = distance(from, to) else { return "less than a minute".to_owned() };
     let unit = match unit {
         Unit::Day => "day",
         Unit::Hour => "hour",

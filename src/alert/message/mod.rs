@@ -241,13 +241,37 @@ fn date(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
-/// Whole units between two moments, whatever their order: days from two on, else hours, else minutes.
-fn distance(from: Timestamp, to: Timestamp) -> (i64, Unit) {
-    let seconds = to.as_second().saturating_sub(from.as_second()).abs();
+/// Whole units between two moments, whatever their order, rounded down as the event's `days_left` is: days from two on, else hours, else
+/// minutes; `None` below one.
+fn distance(from: Timestamp, to: Timestamp) -> Option<(u64, Unit)> {
+    let seconds = to.duration_since(from).unsigned_abs().as_secs();
     match seconds {
-        172_800.. => (seconds / 86_400, Unit::Day),
-        7_200.. => (seconds / 3_600, Unit::Hour),
-        _ => (seconds / 60, Unit::Minute),
+        172_800.. => Some((seconds / 86_400, Unit::Day)),
+        7_200.. => Some((seconds / 3_600, Unit::Hour)),
+        60.. => Some((seconds / 60, Unit::Minute)),
+        _ => None,
+    }
+}
+
+/// Our own advice for the entry `name`, and whether it already says how to try again: then the message must not say so once more.
+fn advice(hint: &str, name: Option<&str>) -> (String, bool) {
+    let hint = name.map_or_else(|| hint.to_owned(), |name| hint.replace("--force NAME", &format!("--force {name}")));
+    let says_how = hint.contains("`certsyncd sync");
+    (quote(&hint), says_how)
+}
+
+/// The name, where there is just one.
+fn only(names: &[String]) -> Option<&str> {
+    if let [only] = names { Some(only) } else { None }
+}
+
+/// The command that tries a failed deploy again at once. What a server rejected is tried again only where it is named; what merely waits
+/// needs no force.
+fn retry(certificates: &[String], is_rejected: bool) -> String {
+    match certificates {
+        _ if !is_rejected => "certsyncd sync".to_owned(),
+        names if (1..=NAMES_SHOWN).contains(&names.len()) => format!("certsyncd sync --force {}", names.join(" ")),
+        _ => "certsyncd sync --force NAME".to_owned(),
     }
 }
 

@@ -166,8 +166,8 @@ fn deploy_failed() {
             rolled_back: true,
             held: None,
         },
-        "`nginx` on web-1 did not take up `api`: failed to reload `nginx.service`: nginx: [emerg] SSL_CTX_use_PrivateKey failed. The previous certificate was put back and is live again. Try again with `certsyncd sync --force api` once the cause is mended.",
-        "主机 web-1 上的 `nginx` 未能启用证书 `api`：failed to reload `nginx.service`: nginx: [emerg] SSL_CTX_use_PrivateKey failed。已恢复为上一份证书。排除原因后请执行 `certsyncd sync --force api` 重试。",
+        "`nginx` on web-1 did not take up `api`: failed to reload `nginx.service`: nginx: [emerg] SSL_CTX_use_PrivateKey failed. The previous certificate was put back and is live again. Once the cause is mended, `certsyncd sync --force api` tries it again; another certificate from the provider is tried by itself.",
+        "主机 web-1 上的 `nginx` 未能启用证书 `api`：failed to reload `nginx.service`: nginx: [emerg] SSL_CTX_use_PrivateKey failed。已恢复为上一份证书。排除原因后，请执行 `certsyncd sync --force api` 重试；证书来源处有另一张证书时会自动尝试。",
     );
     let two = ["api".to_owned(), "www".to_owned()];
     assert_told(
@@ -180,9 +180,47 @@ fn deploy_failed() {
             rolled_back: false,
             held: Some("rejected 3 times"),
         },
-        "`haproxy` on web-1 did not take up `api`, `www`: unknown keyword `foo` in haproxy.cfg. Nothing was put back; the server goes on with what it has loaded. It is held now and not tried again by itself: rejected 3 times. To mend it: somebody else broke the configuration: correct it. Try again with `certsyncd sync --force` once the cause is mended.",
-        "主机 web-1 上的 `haproxy` 未能启用证书 `api`、`www`：unknown keyword `foo` in haproxy.cfg。未做回退，服务仍使用已加载的证书。该证书已被搁置，不再自动重试：rejected 3 times。处理办法：somebody else broke the configuration: correct it。排除原因后请执行 `certsyncd sync --force` 重试。",
+        "`haproxy` on web-1 did not take up `api`, `www`: unknown keyword `foo` in haproxy.cfg. Nothing was put back; the server goes on with what it has loaded. It is held now and not tried again by itself: rejected 3 times. To mend it: somebody else broke the configuration: correct it. Once the cause is mended, `certsyncd sync --force api www` tries it again; another certificate from the provider is tried by itself.",
+        "主机 web-1 上的 `haproxy` 未能启用证书 `api`、`www`：unknown keyword `foo` in haproxy.cfg。未做回退，服务仍使用已加载的证书。该证书已被搁置，不再自动重试：rejected 3 times。处理办法：somebody else broke the configuration: correct it。排除原因后，请执行 `certsyncd sync --force api www` 重试；证书来源处有另一张证书时会自动尝试。",
     );
+}
+
+/// Force is for what a server rejected, and only where it is named; what waits is taken up by a plain `sync`.
+#[test]
+fn trying_a_deploy_again() {
+    let names: Vec<String> = (1..=4).map(|number| format!("shop-{number}")).collect();
+    let tell = |count: usize, hint, rolled_back, held| {
+        let story = Story::DeployFailed { target: "nginx", certificates: &names[..count], error: "x", hint, rolled_back, held };
+        told(EventKind::DeployFailed, &story)
+    };
+    for (count, rolled_back, held, command) in [
+        (1, false, None, "`certsyncd sync`"),
+        (4, false, None, "`certsyncd sync`"),
+        (1, true, None, "`certsyncd sync --force shop-1`"),
+        (1, false, Some("rejected 3 times"), "`certsyncd sync --force shop-1`"),
+        (3, true, None, "`certsyncd sync --force shop-1 shop-2 shop-3`"),
+        (4, true, None, "`certsyncd sync --force NAME`"),
+        (0, true, None, "`certsyncd sync --force NAME`"),
+    ] {
+        let (en, zh) = tell(count, None, rolled_back, held);
+        assert!(en.contains(command) && zh.contains(command), "{en} {zh}");
+    }
+    let (en, zh) = tell(1, None, false, None);
+    assert!(en.ends_with(" Once the cause is mended, it is tried again by itself, or at once with `certsyncd sync`."), "{en}");
+    assert!(zh.ends_with("排除原因后会自动重试，也可立即执行 `certsyncd sync`。"), "{zh}");
+    // a hint that says how already is not said twice, and names the entry
+    let (en, zh) = tell(1, Some("look at it, then run `certsyncd sync --force NAME`"), true, None);
+    assert!(en.ends_with("live again. To mend it: look at it, then run `certsyncd sync --force shop-1`."), "{en}");
+    assert!(zh.ends_with("处理办法：look at it, then run `certsyncd sync --force shop-1`。"), "{zh}");
+}
+
+#[test]
+fn a_refusal_that_says_what_to_run_gets_no_second_command() {
+    let hint = Some("if it must go live all the same, run `certsyncd sync --force NAME`".to_owned());
+    let failure = Failure { hint, ..failure() };
+    let (en, zh) = told(EventKind::SyncFailed, &Story::SyncFailed { passes: 2, error: Some(&failure), until: None });
+    assert!(en.ends_with("To mend it: if it must go live all the same, run `certsyncd sync --force api`."), "{en}");
+    assert!(zh.ends_with("处理办法：if it must go live all the same, run `certsyncd sync --force api`。"), "{zh}");
 }
 
 #[test]
@@ -202,7 +240,7 @@ fn successor_available() {
         EventKind::SuccessorAvailable,
         &Story::SuccessorAvailable { successor: &successor, until: Some(at("2026-12-22T02:00:00Z")) },
         "A renewal for certificate `api` (api.example.com, www.example.com) on web-1 waits for your decision: `cert-2`; the live one ends in 30 days, on 2026-12-22 02:00 UTC. To take it, write `id = \"cert-2\"` (or `successor = \"adopt\"`) in its entry and run `systemctl reload certsyncd`.",
-        "主机 web-1 上的证书 `api`（api.example.com、www.example.com）有一张新证书等您决定：`cert-2`；现用证书将于 2026-12-22 02:00 UTC 到期。如需启用，请在该条目中写入 `id = \"cert-2\"`（或 `successor = \"adopt\"`），再执行 `systemctl reload certsyncd`。",
+        "主机 web-1 上的证书 `api`（api.example.com、www.example.com）有一张新证书等您决定：`cert-2`；现用证书将于 2026-12-22 02:00 UTC 到期，还剩 30 天。如需启用，请在该条目中写入 `id = \"cert-2\"`（或 `successor = \"adopt\"`），再执行 `systemctl reload certsyncd`。",
     );
 }
 
@@ -340,6 +378,27 @@ fn time_left_in_words() {
         (59, "within a minute", "还剩不到 1 分钟"),
     ] {
         assert_eq!(left(seconds), (english.to_owned(), chinese.to_owned()), "{seconds}");
+    }
+}
+
+#[test]
+fn time_past_in_words() {
+    for (seconds, english, chinese) in [
+        (0, "just now", "刚刚"),
+        (59, "just now", "刚刚"),
+        (60, "1 minute ago", "1 分钟前"),
+        (7_200, "2 hours ago", "2 小时前"),
+        (3 * 86_400 - 1, "2 days ago", "2 天前"),
+    ] {
+        let until = now() - jiff::SignedDuration::from_secs(seconds);
+        let (en, zh) = told(EventKind::Expired, &Story::Expired { until, way: WAY });
+        assert!(en.contains(&format!(" ended {english}, on ")), "{en}");
+        assert!(zh.contains(&format!("过期（{chinese}）")), "{zh}");
+        let successor = SuccessorNote { id: "cert-2".into(), not_after: None };
+        let story = Story::SuccessorAvailable { successor: &successor, until: Some(until) };
+        let (en, zh) = told(EventKind::SuccessorAvailable, &story);
+        assert!(en.contains(&format!("; the live one ended {english}, on ")), "{en}");
+        assert!(zh.contains(&format!("过期（{chinese}）")), "{zh}");
     }
 }
 

@@ -32,7 +32,7 @@ use super::filter;
 use super::message::{self, Over, Story, Subject};
 use crate::config::{Alerts, EventKind};
 use crate::ledger::{CertificateRecord, Raised};
-use crate::report::{Action, CertificateReport, Event, Fingerprint, Incident, Live, Report};
+use crate::report::{Action, CertificateReport, Event, Fingerprint, Incident, Live, Report, days_left};
 
 /// A failing fetch is told at once when the certificate has no more than this left.
 pub const LAST_DAYS: SignedDuration = SignedDuration::from_hours(3 * 24);
@@ -261,11 +261,11 @@ impl<'a> Judge<'a> {
 }
 
 impl Event {
-    /// Fills in the end of a certificate and the whole days until then, rounded down.
+    /// Fills in the end of a certificate and the whole days until then.
     fn ends(&mut self, fingerprint: Fingerprint, not_after: Timestamp) {
         self.fingerprint = Some(fingerprint);
         self.not_after = Some(not_after);
-        self.days_left = Some(not_after.duration_since(self.at).as_secs().div_euclid(86_400));
+        self.days_left = Some(days_left(self.at, not_after));
     }
 }
 
