@@ -88,9 +88,35 @@ def main():
     # the example's own explanations taken away, its commented-out keys taken in
     keys = b"".join(line.removeprefix(b"#") + b"\n" for line in example.splitlines() if not line.startswith(b"# "))
     corpus("config", {"example": example, "keys": keys, "least": LEAST, "wrong": LEAST.replace(b"id =", b"ids ="), "cut": LEAST[:-20]})
+    corpus("state", state(leaf, key))
     ledger = json.dumps(LEDGER, indent=2).encode()
     corpus("ledger", {"whole": ledger, "cut": ledger[:-40], "newer": b'{"version":2,"written_by":"certsyncd 9"}', "empty": b"{}",
                       "record": ledger.replace(b'"failures": 0', b'"failures": "none"')})
+
+
+def state(leaf, key):
+    """What lies in the state directory besides the ledger, and PKCS#12 outputs under the password `x`."""
+    event = {"version": 1, "event": "expiring", "severity": "warning", "host": "web-1", "certificate": "www", "provider": "scm", "id": None,
+             "names": ["www.example.com"], "valid": 2, "not_after": "2027-01-01T00:00:00Z", "days_left": 9, "fingerprint": FINGERPRINT,
+             "target": None, "certificates": ["www"], "count": 1, "key": "expiring/www/ab", "message": "m", "at": "2026-12-01T00:00:00Z"}
+    entry = {"number": 42, "filed": "2026-12-01T00:00:00Z", "event": event, "message_zh": "m",
+             "owed": {"hook": {"tries": 1, "next_try": "2026-12-01T00:00:30Z"}}}
+    outcome = {"number": 42, "event": "expiring", "severity": "warning", "certificate": "www", "target": None, "provider": "scm",
+               "key": "expiring/www/ab", "channel": "hook", "result": "sent", "answer": "200", "tries": 1, "at": "2026-12-01T00:00:00Z",
+               "next_try": None}
+    served = {"name": "web", "published": FINGERPRINT, "reloaded": FINGERPRINT, "verified": None, "pending": "p",
+              "served": [{"address": "127.0.0.1:443", "fingerprint": FINGERPRINT}]}
+    row = {"name": "www", "provider": "scm", "id": "1", "state": "ok", "valid": 1, "names": ["www.example.com"],
+           "not_before": "2026-01-01T00:00:00Z", "not_after": "2027-01-01T00:00:00Z", "days_left": 9, "warn_days": 30,
+           "fingerprint": FINGERPRINT, "generation": "000001-abababababab", "last_checked": "2026-12-01T00:00:00Z", "last_changed": None,
+           "last_error": "e", "hint": "h", "held": "h", "rejected": [], "successor": None, "targets": [served]}
+    status = {"version": 1, "certificates": [row], "last_pass": "2026-12-01T00:00:00Z", "last_pass_ok": True,
+              "next_pass": "2026-12-01T00:10:00Z", "interval_seconds": 600}
+    with tempfile.TemporaryDirectory() as folder:
+        (pathlib.Path(folder) / "pair").write_bytes(leaf + key)
+        pkcs12 = lambda *more: openssl("pkcs12", "-export", "-in", f"{folder}/pair", "-passout", "pass:x", "-iter", "1", *more)
+        return {"status": json.dumps(status).encode(), "entry": json.dumps(entry).encode(), "history": json.dumps([outcome]).encode(),
+                "output.p12": pkcs12(), "plain.p12": pkcs12("-keypbe", "NONE", "-certpbe", "NONE", "-nomac")}
 
 
 # The fuzzer's input ends with what becomes the status: 200.

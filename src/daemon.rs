@@ -52,12 +52,16 @@ pub enum Error {
     /// No signals.
     #[error("failed to listen for signals")]
     Signals(#[source] std::io::Error),
-    /// A defect: better a restart than a daemon that is only half there.
-    #[error("a pass ended by a defect of certsyncd")]
-    Panic(#[source] tokio::task::JoinError),
+    /// A defect: better a restart than a daemon that is only half there. Where it was stands in the log.
+    #[error("{0} ended by a defect of certsyncd")]
+    Panic(&'static str),
 }
 
 impl Error {
+    fn locking(error: lock::Error) -> Error {
+        if matches!(error, lock::Error::Held { .. }) { Error::AnotherDaemon(error) } else { sync::Error::Store(error).into() }
+    }
+
     /// What would mend it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -74,7 +78,7 @@ pub async fn run(settings: Settings, clock: Clock, host: String) -> Result<(), E
     let mut signals = Signals::listen().map_err(Error::Signals)?;
     let state_dir = settings.daemon.state_dir.clone();
     let sync = Arc::new(Sync::new(Arc::new(settings), clock.clone(), host)?);
-    let _life = lock::daemon(&state_dir).map_err(Error::AnotherDaemon)?;
+    let _life = lock::daemon(&state_dir).map_err(Error::locking)?;
     if let Err(newer @ ledger::Error::Newer { .. }) = Ledger::peek(&state_dir) {
         return Err(Error::Downgrade(newer));
     }
@@ -186,7 +190,7 @@ impl Daemon {
             tokio::select! {
                 done = ended(&mut pass), if pass.is_some() => {
                     pass = None;
-                    self.after(done.map_err(Error::Panic)?).await;
+                    self.after(done.map_err(|_| Error::Panic("a pass"))?).await;
                     if std::mem::take(&mut reread) {
                         self.reread().await;
                         pass = Some(self.begin());
@@ -201,6 +205,8 @@ impl Daemon {
                         pass = Some(self.begin());
                     }
                 }
+                // It ends before us by a defect only, and then nobody would be told of anything any more.
+                _ = &mut self.postman, if pass.is_none() => return Err(Error::Panic("the delivery of alerts")),
                 Some(()) = signals.terminate.recv() => break,
                 Some(()) = signals.interrupt.recv() => break,
                 () = self.watchdog.turn(), if pass.is_none() && self.schedule.is_alive() => { self.watchdog.beat(); }
@@ -211,7 +217,7 @@ impl Daemon {
         self.stop.cancel();
         if let Some(pass) = pass {
             tracing::info!("stops after the step in hand");
-            self.after(pass.await.map_err(Error::Panic)?).await;
+            self.after(pass.await.map_err(|_| Error::Panic("a pass"))?).await;
         }
         Ok(())
     }

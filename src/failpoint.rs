@@ -1,7 +1,7 @@
 //! Named places where a test makes a step fail, or the process die as `kill -9` would.
 //!
 //! Nothing of this is in a normal build: without the feature `failpoints` `hit` is an empty function, and a release build with the
-//! feature is refused. With it the environment arms one point: `CERTSYNCD_FAILPOINT=name[:nth]=abort|enospc|eio|eacces|erofs`. With
+//! feature is refused. With it the environment arms one point: `CERTSYNCD_FAILPOINT=name[:nth]=abort|panic|enospc|eio|eacces|erofs`. With
 //! `:nth` (from 1) only that hit counts, without it every hit does. `CERTSYNCD_FAILPOINT=list` writes each hit to stderr instead, so that
 //! a test learns what a scenario passes through.
 //!
@@ -27,6 +27,7 @@ pub const ALL: &[&str] = &[
     "ledger.saved",
     "provider.ask",
     "provider.answered",
+    "sync.read",
     "sync.looked",
     "sync.remembered",
     "sync.placed",
@@ -83,7 +84,15 @@ mod armed {
     enum Armed {
         Nothing,
         List,
-        Point { name: String, nth: Option<u64>, errno: Option<Errno> },
+        Point { name: String, nth: Option<u64>, action: Action },
+    }
+
+    /// What happens at the point.
+    #[derive(Clone, Copy)]
+    enum Action {
+        Abort,
+        Panic,
+        Refuse(Errno),
     }
 
     static ARMED: OnceLock<Armed> = OnceLock::new();
@@ -95,15 +104,23 @@ mod armed {
         match ARMED.get_or_init(from_environment) {
             Armed::Nothing => Ok(()),
             Armed::List => writeln!(io::stderr(), "failpoint {name}"),
-            Armed::Point { name: armed, nth, errno } if armed == name => {
+            Armed::Point { name: armed, nth, action } if armed == name => {
                 let count = HITS.fetch_add(1, Ordering::SeqCst) + 1;
-                if nth.is_some_and(|nth| nth != count) {
-                    return Ok(());
+                match action {
+                    _ if nth.is_some_and(|nth| nth != count) => Ok(()),
+                    Action::Abort => std::process::abort(),
+                    Action::Panic => defect(count),
+                    Action::Refuse(errno) => Err((*errno).into()),
                 }
-                Err((*errno).unwrap_or_else(|| std::process::abort()).into())
             }
             Armed::Point { .. } => Ok(()),
         }
+    }
+
+    /// As a parser's defect may be: its words are put together from what it was reading.
+    #[expect(clippy::panic, reason = "what the test asked for")]
+    fn defect(count: u64) -> ! {
+        panic!("WORDS-OF-A-DEFECT at hit {count}")
     }
 
     /// A mistake in the variable ends the process: a test that arms nothing would pass for the wrong reason.
@@ -124,14 +141,15 @@ mod armed {
             Some((name, nth)) => (name, Some(nth.parse().ok()?)),
             None => (point, None),
         };
-        let errno = match action {
-            "abort" => None,
-            "enospc" => Some(Errno::NOSPC),
-            "eio" => Some(Errno::IO),
-            "eacces" => Some(Errno::ACCESS),
-            "erofs" => Some(Errno::ROFS),
+        let action = match action {
+            "abort" => Action::Abort,
+            "panic" => Action::Panic,
+            "enospc" => Action::Refuse(Errno::NOSPC),
+            "eio" => Action::Refuse(Errno::IO),
+            "eacces" => Action::Refuse(Errno::ACCESS),
+            "erofs" => Action::Refuse(Errno::ROFS),
             _ => return None,
         };
-        super::ALL.contains(&name).then(|| Armed::Point { name: name.to_owned(), nth, errno })
+        super::ALL.contains(&name).then(|| Armed::Point { name: name.to_owned(), nth, action })
     }
 }

@@ -99,10 +99,10 @@ pub fn note(mut file: &File, path: &Path, text: &str) -> Result<(), Error> {
 
 /// How far `path` is from what it should be. What cannot be read is simply not right.
 fn compare(path: &Path, bytes: &[u8], access: Access) -> Result<Change, Error> {
-    let found = match std::fs::symlink_metadata(path) {
+    let found = match step("atomic.read", "look at", path, || std::fs::symlink_metadata(path)) {
         Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Change::Content),
-        Err(error) => return Err(Error::io("look at", path, error)),
+        Err(error) if error.is_missing() => return Ok(Change::Content),
+        Err(error) => return Err(error),
     };
     if found.is_dir() {
         return Err(Error::Kind { path: path.to_owned(), found: "a folder", expected: "a file" });
@@ -144,7 +144,7 @@ pub(super) fn claim(file: &File, path: &Path) -> Result<bool, Error> {
         Ok(()) | Err(TryLockError::Error(_)) => {}
         Err(TryLockError::WouldBlock) => return Ok(false),
     }
-    let found = file.metadata().map_err(|error| Error::io("look at the temporary file of", path, error))?;
+    let found = step("atomic.read", "look at the temporary file of", path, || file.metadata())?;
     Ok(found.nlink() > 0)
 }
 
@@ -166,7 +166,7 @@ fn permit(file: &File, path: &Path, access: Access) -> Result<(), Error> {
     let change_owner = |owner: Option<u32>, group: Option<u32>| {
         rustix::fs::fchown(file, owner.map(Uid::from_raw), group.map(Gid::from_raw)).map_err(io::Error::from)
     };
-    let now = file.metadata().map_err(|error| Error::io("look at", path, error))?;
+    let now = step("atomic.read", "look at", path, || file.metadata())?;
     if let Some(group) = access.group.filter(|group| *group != now.gid()) {
         step("atomic.permit", "change the group of", path, || change_owner(None, Some(group)))?;
     }

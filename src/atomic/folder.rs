@@ -82,7 +82,7 @@ impl TemporaryFolder {
 fn hold(path: &Path) -> Result<Option<File>, Error> {
     // The umask may have taken even our own rights.
     set_mode(path, 0o700)?;
-    let lock = File::open(path).map_err(|error| Error::io("open", path, error))?;
+    let lock = step("atomic.read", "open", path, || File::open(path))?;
     Ok(claim(&lock, path)?.then_some(lock))
 }
 
@@ -164,12 +164,12 @@ fn stray(path: &Path) -> Result<Option<Option<File>>, Error> {
     if !found.is_file() && !found.is_dir() {
         return Ok(Some(None));
     }
-    match File::open(path) {
+    match step("atomic.read", "open", path, || File::open(path)) {
         Ok(file) => Ok(file.try_lock().is_ok().then_some(Some(file))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.is_missing() => Ok(None),
         // Ours, but closed even to us: a folder that a dead process had no time to open.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Some(None)),
-        Err(error) => Err(Error::io("open", path, error)),
+        Err(error) if error.is_denied() => Ok(Some(None)),
+        Err(error) => Err(error),
     }
 }
 
@@ -181,10 +181,10 @@ fn remove_any(path: &Path) -> io::Result<()> {
 }
 
 fn found(path: &Path) -> Result<Option<Metadata>, Error> {
-    match std::fs::symlink_metadata(path) {
+    match step("atomic.read", "look at", path, || std::fs::symlink_metadata(path)) {
         Ok(found) => Ok(Some(found)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::io("look at", path, error)),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

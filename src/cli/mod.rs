@@ -182,6 +182,7 @@ pub enum AlertCommand {
 
 /// Runs a command; the exit code is the contract's.
 pub fn run(cli: Cli) -> ExitCode {
+    log::hush_panics();
     let code = match &cli.command {
         Command::Completions { shell } => completions(*shell),
         Command::Man { page } => manual(*page),

@@ -12,7 +12,7 @@ pub(super) async fn run(sync: &Sync, yes: bool) -> u8 {
         Ok(lock) => lock,
         Err(error) => {
             print::hinted(&error, error.hint());
-            return BUSY;
+            return if matches!(error, lock::Error::Held { .. }) { BUSY } else { FAILED };
         }
     };
     match removable(sync).await {

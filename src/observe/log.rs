@@ -4,9 +4,12 @@
 //! `CERTIFICATE=`, `PROVIDER=`, `EVENT=` and `TARGET=`, so `journalctl -u certsyncd CERTIFICATE=api` tells one certificate's story.
 //!
 //! Only our own crate can be turned up. What other crates say below a warning is dropped at every level: HTTP crates print addresses,
-//! and an address of CDS carries its signature. A journal that cannot be reached costs the fields, not the lines.
+//! and an address of CDS carries its signature. Of a panic only what was written in advance is shown. A journal that cannot be reached costs
+//! the fields, not the lines.
 
-use std::fmt::{self, Write};
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+use std::panic::PanicHookInfo;
 use std::str::FromStr;
 
 use anstyle::{AnsiColor, Style};
@@ -80,6 +83,23 @@ pub fn init(volume: Volume) {
     let started = Registry::default().with(layer.with_filter(volume.filter::<Registry>())).try_init();
     if started.is_err() {
         tracing::debug!("the log was started already");
+    }
+}
+
+/// From now on a panic is one line, of the log once that is there: where it was, and its words if they are fixed ones. Words that were put
+/// together when it happened may quote what was being read, a key for one.
+pub fn hush_panics() {
+    std::panic::set_hook(Box::new(tell_panic));
+}
+
+fn tell_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let words =
+        panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("its words are not shown, they may hold a secret");
+    if tracing::dispatcher::has_been_set() {
+        tracing::error!("a defect of certsyncd: panicked at {place}: {words}");
+    } else {
+        let _ = writeln!(std::io::stderr(), "error: a defect of certsyncd: panicked at {place}: {words}");
     }
 }
 

@@ -10,6 +10,7 @@ use crate::archive;
 use crate::atomic;
 use crate::certificate::{self, Bundle, Piece, Roots};
 use crate::config::{Certificate, Successor, Trust, Wanted};
+use crate::failpoint;
 use crate::ledger::CertificateRecord;
 use crate::provider::{Fetched, Listed, Payload};
 use crate::report::{Failure, SuccessorNote, Valid};
@@ -27,6 +28,9 @@ static ARCHIVES: Semaphore = Semaphore::const_new(2);
 static READING: Semaphore = Semaphore::const_new(1);
 /// A key file is a few kilobytes; more is not a key file.
 const MAX_KEY_FILE: u64 = 256 * 1024;
+
+/// The kind of a failure that is our own: it says nothing about the certificate.
+const DEFECT: &str = "panic";
 
 /// What was found for one entry.
 pub(super) struct Finding {
@@ -243,14 +247,15 @@ async fn read_apart<T: Send + 'static>(read: impl FnOnce() -> Result<T, Failure>
     let reading = READING.acquire().await.ok();
     let (answer, answered) = oneshot::channel();
     let work = move || {
+        failpoint::reach("sync.read");
         let done = read();
         drop(reading);
         let _ = answer.send(done);
     };
     let failed = |why: String| Failure {
-        kind: "panic".to_owned(),
+        kind: DEFECT.to_owned(),
         causes: vec![format!("failed to read what the provider sent: {why}")],
-        hint: None,
+        hint: Some("please report it, with the place that the log names; the other certificates go on".to_owned()),
         transient: false,
     };
     std::thread::Builder::new().name("reader".to_owned()).spawn(work).map_err(|error| failed(error.to_string()))?;
@@ -411,8 +416,10 @@ async fn choose(
     let mut fitting = Vec::new();
     for row in candidates.iter().take(CANDIDATES_PER_PASS) {
         match fetch(case, &row.id).await {
-            // What could not be fetched now may be fetched next time; what was refused is remembered as it is listed.
-            Err(failure) if failure.transient => finding.notes.push(format!("failed to fetch candidate `{}`: {failure}", row.id)),
+            // What could not be fetched or read now may be next time; what was refused is remembered as it is listed.
+            Err(failure) if failure.transient || failure.kind == DEFECT => {
+                finding.notes.push(format!("failed to fetch candidate `{}`: {failure}", row.id))
+            }
             Err(failure) => unfit(finding, row, context, &failure.to_string(), None),
             Ok(offer) => {
                 if case.live.is_some_and(|live| live.bundle.fingerprint() == offer.bundle.fingerprint()) {

@@ -146,6 +146,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Why a lock was not to be had: only one that somebody holds is worth waiting for.
+    pub(crate) fn locking(error: store::lock::Error) -> Error {
+        if matches!(error, store::lock::Error::Held { .. }) { Error::Lock(error) } else { Error::Store(error) }
+    }
+
     /// What would mend it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -238,7 +243,7 @@ impl Sync {
 
     async fn lock(&self, wait: Duration, stop: &CancellationToken) -> Result<store::lock::Lock, Error> {
         let locked = stop.run_until_cancelled(store::lock::pass(self.store.root(), wait)).await;
-        locked.ok_or(Error::Stopped)?.map_err(Error::Lock)
+        locked.ok_or(Error::Stopped)?.map_err(Error::locking)
     }
 
     /// Refuses names that are not in the inventory.

@@ -272,7 +272,7 @@ impl Sync {
                 Err(error) => {
                     let Some(place) = names.get(&error.id()).copied() else { continue };
                     let Some(entry) = self.settings.certificates.get(place) else { continue };
-                    (place, Done::panicked(entry, ledger, &error))
+                    (place, Done::panicked(entry, ledger))
                 }
             };
             let done_so_far = quiet + found.len() + 1;
@@ -444,7 +444,7 @@ impl Context {
                 (done.live, done.waiting, done.drift) = (tended.live, tended.waiting, tended.drift);
                 (done.outputs, done.problem) = (tended.outputs, tended.problem);
             }
-            Err(panic) => done.problem = Some(panicked(&panic)),
+            Err(_panic) => done.problem = Some(panicked()),
         }
     }
 
@@ -458,7 +458,7 @@ impl Context {
             Ok(Err(error)) => {
                 done.finding.verdict = Verdict::Failed(Failure::new(error.kind(), &error).hint(error.hint()));
             }
-            Err(panic) => done.finding.verdict = Verdict::Failed(panicked(&panic)),
+            Err(_panic) => done.finding.verdict = Verdict::Failed(panicked()),
         }
     }
 }
@@ -536,11 +536,12 @@ fn unasked(provider: &str) -> Failure {
     }
 }
 
-fn panicked(panic: &tokio::task::JoinError) -> Failure {
+/// Without the words of the panic: they may quote what was being read. Where it was stands in the log.
+fn panicked() -> Failure {
     Failure {
         kind: "panic".to_owned(),
-        causes: vec![format!("a defect of certsyncd ended the work on this certificate: {panic}")],
-        hint: Some("please report it; the other certificates go on".to_owned()),
+        causes: vec!["a defect of certsyncd ended the work on this certificate".to_owned()],
+        hint: Some("please report it, with the place that the log names; the other certificates go on".to_owned()),
         transient: false,
     }
 }
@@ -576,10 +577,10 @@ impl Done {
         }
     }
 
-    fn panicked(entry: &Certificate, ledger: &Ledger, error: &tokio::task::JoinError) -> Done {
+    fn panicked(entry: &Certificate, ledger: &Ledger) -> Done {
         let mut done =
             Done::new(entry, ledger.certificates.get(&entry.name).map(|record| (**record).clone()).unwrap_or_default());
-        done.finding.verdict = Verdict::Failed(panicked(error));
+        done.finding.verdict = Verdict::Failed(panicked());
         done
     }
 

@@ -1,0 +1,43 @@
+//! Any bytes as what lies on the host and is read back: the status document, the outbox's files, a PKCS#12 output. No panic; what is read can
+//! be shown, and written and read again it is the same.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use certsyncd::alert::{Entry, Outcome};
+use certsyncd::certificate::{Bundle, Piece, pkcs12_holds};
+use certsyncd::observe::check::check;
+use certsyncd::observe::status::Document;
+use certsyncd::observe::table::{Look, table};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use secrecy::SecretString;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+const PASSWORD: &str = "x";
+static BUNDLE: LazyLock<Bundle> = LazyLock::new(|| {
+    let piece = |bytes: &[u8]| Piece { name: "fuzz".to_owned(), bytes: Zeroizing::new(bytes.to_vec()) };
+    Bundle::assemble(&[piece(include_bytes!("../seeds/leaf.pem")), piece(include_bytes!("../seeds/leaf.key"))]).expect("a pair")
+});
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    if let Some(mut document) = again::<Document>(bytes) {
+        let now = Timestamp::from_second(1_800_000_000).expect("a time");
+        document.refresh(now);
+        let shown = table(&document, &Look { width: 80, color: false, zone: TimeZone::UTC }, now);
+        assert!(shown.ends_with('\n'));
+        let _ = (check(&document, now), document.first_to_end(), document.is_stale(now));
+    }
+    let _ = (again::<Entry>(bytes), again::<Vec<Outcome>>(bytes));
+    let _ = pkcs12_holds(bytes, &SecretString::from(PASSWORD), &BUNDLE);
+});
+
+/// Read; and when it could be, written and read once more.
+fn again<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(bytes: &[u8]) -> Option<T> {
+    let read: T = serde_json::from_slice(bytes).ok()?;
+    let written = serde_json::to_vec(&read).expect("it can be written");
+    assert_eq!(serde_json::from_slice::<T>(&written).expect("what we wrote"), read);
+    Some(read)
+}
