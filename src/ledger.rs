@@ -126,6 +126,7 @@ pub struct CertificateRecord {
     #[serde(skip_serializing_if = "is_default")]
     pub rejected: Vec<Rejection>,
     /// What the listing said of a rejected certificate, by its id: listed otherwise, it is another question.
+    #[serde(skip_serializing_if = "is_default")]
     pub rejected_seen: BTreeMap<String, String>,
     /// A renewal seen but not installed.
     #[serde(skip_serializing_if = "is_default")]
@@ -134,6 +135,7 @@ pub struct CertificateRecord {
     #[serde(skip_serializing_if = "is_default")]
     pub unfit: BTreeMap<String, String>,
     /// Those of them that only have not started yet, with their start.
+    #[serde(skip_serializing_if = "is_default")]
     pub unfit_until: BTreeMap<String, Timestamp>,
     /// By target name.
     #[serde(skip_serializing_if = "is_default")]
@@ -142,8 +144,10 @@ pub struct CertificateRecord {
     #[serde(skip_serializing_if = "is_default")]
     pub outputs: BTreeMap<String, String>,
     /// The live leaf when a pass last came to its end: another one went live in a pass that died before it could tell.
+    #[serde(skip_serializing_if = "is_default")]
     pub concluded: Option<Fingerprint>,
     /// What was put right on disk and is not told yet.
+    #[serde(skip_serializing_if = "is_default")]
     pub drift: Vec<String>,
 }
 

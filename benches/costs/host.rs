@@ -109,9 +109,10 @@ impl Host {
         format!("{}/lb/?{query}", self.cloud.cds.endpoint())
     }
 
-    /// Nothing was fetched yet.
+    /// Nothing was fetched yet. The old state is put aside, not removed: some file systems take their time to give out what was just freed.
     pub fn forget(&self) {
-        let _ = std::fs::remove_dir_all(self.state());
+        let aside = self.path(&format!("aside-{:016x}", getrandom::u64().unwrap()));
+        let _ = std::fs::rename(self.state(), aside);
     }
 
     /// After a first pass: one more, when its files are no longer so new that their times prove nothing, and two for good measure.

@@ -53,6 +53,17 @@ pub fn read(path: &Path, max: u64) -> Result<Option<Zeroizing<Vec<u8>>>, Error> 
     opened(step("atomic.read", "open", path, open), path)?.map(|file| bytes(&file, path, max)).transpose()
 }
 
+/// The text of a regular file line by line (a link is followed); `None` when it is not there. Ends after `max` bytes.
+pub fn lines(path: &Path, max: u64) -> Result<Option<impl io::BufRead>, Error> {
+    let open = || rustix::fs::open(path, READING, Mode::empty());
+    let Some(file) = opened(step("atomic.read", "open", path, open), path)? else { return Ok(None) };
+    let is_file = step("atomic.read", "look at", path, || file.metadata())?.is_file();
+    Ok(is_file.then(|| io::BufReader::with_capacity(LINES, file.take(max))))
+}
+
+/// Bytes read at once for [`lines`].
+const LINES: usize = 64 * 1024;
+
 /// Whether the regular file at `path` holds exactly `expected`; ends at the first difference.
 pub(super) fn holds(path: &Path, expected: &[u8]) -> Result<bool, Error> {
     let open = || rustix::fs::open(path, READING, Mode::empty());

@@ -59,8 +59,9 @@ impl Sync {
         context.tell_refused_listings(&mut ledger);
         incidents.extend(self.skewed());
         incidents.extend(scope.incidents.iter().cloned());
-        let (mut certificates, is_same) = context.quiet(&mut ledger, &seals, base);
-        let (quiet, busy): (Vec<usize>, Vec<usize>) = context.places.iter().partition(|place| certificates.contains_key(place));
+        let (mut reports, is_same) = context.quiet(&mut ledger, &seals, base);
+        let is_quiet = |place: &usize| reports.get(*place).is_some_and(Option::is_some);
+        let (quiet, busy): (Vec<usize>, Vec<usize>) = context.places.iter().partition(|place| is_quiet(place));
         let found = self.watched(progress, self.look(&context, &busy, seals, &ledger, stop, progress)).await;
         failpoint::reach("sync.looked");
         let whole = scope.names.is_none() && found.len() + quiet.len() == self.settings.certificates.len();
@@ -79,13 +80,18 @@ impl Sync {
         failpoint::reach("sync.delivered");
         progress(Progress::Step);
         let found_none = found.is_empty();
-        certificates.extend(found.into_iter().map(|(place, done)| (place, done.report(&mut ledger, &delivered.changes))));
+        for (place, done) in found {
+            let report = done.report(&mut ledger, &delivered.changes);
+            if let Some(slot) = reports.get_mut(place) {
+                *slot = Some(report);
+            }
+        }
         let (requests, calls) = self.calls();
         let report = Report {
             started,
             finished: self.clock.now(),
             whole,
-            certificates: certificates.into_values().collect(),
+            certificates: reports.into_iter().flatten().collect(),
             targets: delivered.targets,
             incidents,
             requests,
@@ -353,20 +359,17 @@ impl Context {
 
     /// Remembers and reports the entries about which there is nothing to do, by place in the inventory.
     /// With whether nothing changed but the time.
-    fn quiet(
-        &self,
-        ledger: &mut Ledger,
-        seals: &[Option<Seal>],
-        base: Option<Base>,
-    ) -> (BTreeMap<usize, CertificateReport>, bool) {
-        let (mut reports, mut all_same) = (BTreeMap::new(), true);
+    fn quiet(&self, ledger: &mut Ledger, seals: &[Option<Seal>], base: Option<Base>) -> (Vec<Option<CertificateReport>>, bool) {
+        let (mut reports, mut all_same) = (vec![None; self.settings.certificates.len()], true);
         let since = base.map(|base| base.started);
         for (place, entry) in self.places.iter().copied().zip(self.entries()) {
             let Some(record) = ledger.certificates.get_mut(&entry.name) else { continue };
             let seal = seals.get(place).and_then(Option::as_ref);
             if let Some(quiet) = Quiet::of(self, entry, record, seal) {
                 let (report, is_same) = quiet.remember(entry, record, since, self.now);
-                reports.insert(place, report);
+                if let Some(slot) = reports.get_mut(place) {
+                    *slot = Some(report);
+                }
                 all_same &= is_same;
             }
         }
