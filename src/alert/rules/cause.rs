@@ -120,11 +120,15 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// What certificates that fail together have in common: the kind of failure and the vendor's code.
+/// What certificates that fail together have in common: the kind of failure with the vendor's code, or, where time alone mends it, the kind (the
+/// words of a network count seconds and tries). Any other refusal is about one certificate unless the very words are the same: three that lack
+/// three names are three messages, each with the name that is missing.
 fn cause(error: Option<&Failure>) -> String {
     let Some(error) = error else { return String::new() };
-    let code = error.causes.last().and_then(|words| words.split('`').skip(1).step_by(2).find(|word| is_vendor_code(word)));
-    format!("{}/{}", error.kind, code.unwrap_or_default())
+    let root = error.causes.last().map_or("", String::as_str);
+    let code = root.split('`').skip(1).step_by(2).find(|word| is_vendor_code(word));
+    let words = code.unwrap_or(if error.transient { "" } else { root });
+    format!("{}/{words}", error.kind)
 }
 
 /// `SCM.0010`, `APIGW.0301` (Huawei), `ResourceNotFound` (CDS); not a file, an id or a host name.

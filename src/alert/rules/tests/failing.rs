@@ -91,6 +91,31 @@ fn two_are_two_messages_and_other_causes_are_their_own() {
 }
 
 #[test]
+fn refusals_with_reasons_of_their_own_are_told_each() {
+    let refused = |world: &mut World, words: &[&str]| {
+        for _ in 0..2 {
+            for (index, words) in words.iter().enumerate() {
+                world.fails(index, words).certificate(index).error.as_mut().unwrap().transient = false;
+            }
+        }
+    };
+    let mut world = World::new(&["a", "b", "c"]);
+    refused(&mut world, &["does not cover `a.org`", "does not cover `b.org`", "does not cover `c.org`"]);
+    let events = world.events(0.0);
+    assert_eq!(events.iter().map(line).collect::<Vec<_>>(), ["sync_failed a", "sync_failed b", "sync_failed c"]);
+    assert!(events[2].message.contains("`c.org`"), "{}", events[2].message);
+    // the same words are one cause, and so is what a network says, whatever its figures
+    let mut world = World::new(&["a", "b", "c"]);
+    refused(&mut world, &["no space left on device"; 3]);
+    assert_eq!(world.at(0.0), ["provider_down scm"]);
+    let mut world = World::new(&["a", "b", "c"]);
+    for _ in 0..2 {
+        world.fails(0, "timed out after 10.1 s").fails(1, "timed out after 10.2 s").fails(2, "timed out after 9.9 s");
+    }
+    assert_eq!(world.at(0.0), ["provider_down scm"]);
+}
+
+#[test]
 fn what_is_left_when_the_provider_is_back_is_told_alone() {
     let mut world = World::new(&["a", "b", "c"]);
     for _ in 0..2 {
