@@ -116,6 +116,26 @@ fn refusals_with_reasons_of_their_own_are_told_each() {
 }
 
 #[test]
+fn one_message_quotes_what_all_of_them_tell() {
+    let mut world = World::new(&["a", "b", "c"]);
+    for _ in 0..2 {
+        for index in 0..3 {
+            let error = world.fails(index, "Connection refused").certificate(index).error.as_mut().unwrap();
+            error.causes =
+                vec![format!("failed after {index} s"), "no connection to `scm.example.com`".into(), error.causes[1].clone()];
+        }
+    }
+    let told = world.events(0.0).remove(0).message;
+    assert!(told.contains("for one cause: no connection to `scm.example.com`: Connection refused. Concerned"), "{told}");
+    // nothing in common but the kind: the first one's root
+    for index in 0..3 {
+        world.fails(index, &format!("timed out after {index} s"));
+    }
+    let told = world.events(1.0).remove(0).message;
+    assert!(told.contains("for one cause: timed out after 0 s. Concerned"), "{told}");
+}
+
+#[test]
 fn what_is_left_when_the_provider_is_back_is_told_alone() {
     let mut world = World::new(&["a", "b", "c"]);
     for _ in 0..2 {
