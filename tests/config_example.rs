@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use certsyncd::config::{self, Settings, keys};
+use certsyncd::config::{self, ChannelKind, Settings, keys};
 
 const EXAMPLE: &str = include_str!("../config.example.toml");
 
@@ -94,7 +94,15 @@ fn the_example_is_valid_and_without_a_warning() {
 fn the_example_with_every_key_uncommented_is_valid_too() {
     let settings = parsed(&uncommented());
     assert_eq!(settings.providers.len(), 8);
-    assert_eq!(settings.alerts.channels.len(), 6);
+    // each kind of channel, and of a webhook each format, has a block to uncomment
+    let kinds = settings.alerts.channels.iter().map(|channel| match &channel.kind {
+        ChannelKind::Webhook { format, .. } => format!("{format:?}"),
+        ChannelKind::Email { .. } => "email".to_owned(),
+        ChannelKind::Desktop => "desktop".to_owned(),
+        ChannelKind::Command { .. } => "command".to_owned(),
+    });
+    let expected = ["Dingtalk", "Feishu", "Json", "Slack", "Wecom", "command", "desktop", "email"];
+    assert_eq!(kinds.collect::<BTreeSet<_>>(), expected.map(String::from).into());
 }
 
 #[test]

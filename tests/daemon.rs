@@ -258,6 +258,26 @@ async fn a_hang_up_with_a_bad_configuration_is_refused_told_and_later_resolved()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn hang_ups_and_restarts_neither_repeat_nor_lose_an_alert() {
+    let world = World::start().await;
+    add(&world, 1, "www.example.com", 9);
+    let told = |name: &str| world.event_names().iter().filter(|told| *told == name).count();
+    let mut daemon = Daemon::start(&world, &format!("{NEVER}{WWW}"));
+    daemon.settled();
+    until("the alert", || told("expiring") == 1);
+    daemon.hang_up();
+    daemon.hang_up();
+    daemon.ends_well();
+    let mut daemon = Daemon::start(&world, &format!("{NEVER}{WWW}"));
+    daemon.settled();
+    add(&world, 1, "www.example.com", 80);
+    daemon.hang_up();
+    until("it is over", || told("resolved") == 1 && told("renewed") == 1);
+    daemon.ends_well();
+    assert_eq!((told("expiring"), told("renewed"), told("resolved")), (1, 1, 1), "{:?}", world.event_names());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_during_a_pass_leaves_nothing_half_done() {
     let world = World::start().await;
     let old = add(&world, 1, "www.example.com", 60);

@@ -309,12 +309,14 @@ impl Sync {
 /// `Sync` the marker, which this module's own [`Sync`] hides.
 use std::marker::Sync as Sync_;
 
-/// ``the clock of `scm` is 3h 5m ahead of it``: of this host's.
+/// ``the clock of `scm` is 185 minutes ahead of it``: of this host's.
 fn skew_in_words(provider: &str, skew: SignedDuration) -> String {
     let side = if skew.is_positive() { "ahead of" } else { "behind" };
-    match skew.abs().as_hours() {
-        hours @ 48.. => format!("the clock of `{provider}` is {} days {side} it", hours / 24),
-        _ => format!("the clock of `{provider}` is {:#} {side} it", SignedDuration::from_mins(skew.abs().as_mins())),
+    // rounded to the nearest: a `Date` has whole seconds, and 120 minutes are not to read as 119
+    let minutes = (skew.abs().as_secs() + 30) / 60;
+    match (minutes + 12 * 60) / (24 * 60) {
+        days @ 2.. => format!("the clock of `{provider}` is {days} days {side} it"),
+        _ => format!("the clock of `{provider}` is {minutes} minutes {side} it"),
     }
 }
 

@@ -293,9 +293,9 @@ fn host_wide() {
     );
     assert_told(
         EventKind::ClockSkew,
-        &Story::ClockSkew("`scm` says it is 3 hours later"),
-        "The clock of web-1 is probably wrong: `scm` says it is 3 hours later. Until it is right, nobody is told here that a certificate ends. Look at `timedatectl` and at the time service.",
-        "主机 web-1 的时钟可能不准：`scm` says it is 3 hours later。时钟恢复正常之前，本机不会发出证书到期告警。请检查 `timedatectl` 和时间同步服务。",
+        &Story::ClockSkew("the clock of `scm` is 185 minutes ahead of it"),
+        "The clock of web-1 is probably wrong: the clock of `scm` is 185 minutes ahead of it. Until it is right, nobody is told here that a certificate ends. Look at `timedatectl` and at the time service.",
+        "主机 web-1 的时钟可能不准：the clock of `scm` is 185 minutes ahead of it。时钟恢复正常之前，本机不会发出证书到期告警。请检查 `timedatectl` 和时间同步服务。",
     );
 }
 

@@ -56,8 +56,8 @@ impl<'a> Judge<'a> {
     fn tell_provider(&mut self, provider: &str, key: String, group: &[&'a CertificateReport]) {
         let names: Vec<String> = group.iter().map(|certificate| certificate.name.clone()).collect();
         let error = group.first().and_then(|certificate| certificate.error.as_ref());
-        let root = error.and_then(|error| error.causes.last()).map_or("no cause was told", String::as_str);
-        let cause = self.incident_of(provider).map_or(root, |incident| incident.message.as_str());
+        let common = in_common(group);
+        let cause = self.incident_of(provider).map_or(common.as_str(), |incident| incident.message.as_str());
         let first = group
             .iter()
             .filter_map(|c| c.live.as_ref().map(|live| (c.name.as_str(), live.not_after)))
@@ -120,11 +120,29 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// What certificates that fail together have in common: the kind of failure and the vendor's code.
+/// The causes that all of them tell, from the last one upwards: `no connection to …: Connection refused`; at least the first one's root.
+fn in_common(group: &[&CertificateReport]) -> String {
+    let Some(first) = group.first().map(|first| causes(first)).filter(|causes| !causes.is_empty()) else {
+        return "no cause was told".to_owned();
+    };
+    let all_tell = |tail: &[String]| group.iter().all(|other| causes(other).ends_with(tail));
+    let longest = (0..first.len()).filter_map(|from| first.get(from..)).find(|tail| all_tell(tail));
+    longest.or_else(|| first.last().map(std::slice::from_ref)).unwrap_or_default().join(": ")
+}
+
+fn causes(certificate: &CertificateReport) -> &[String] {
+    certificate.error.as_ref().map_or(&[], |error| error.causes.as_slice())
+}
+
+/// What certificates that fail together have in common: the kind of failure with the vendor's code, or, where time alone mends it, the kind (the
+/// words of a network count seconds and tries). Any other refusal is about one certificate unless the very words are the same: three that lack
+/// three names are three messages, each with the name that is missing.
 fn cause(error: Option<&Failure>) -> String {
     let Some(error) = error else { return String::new() };
-    let code = error.causes.last().and_then(|words| words.split('`').skip(1).step_by(2).find(|word| is_vendor_code(word)));
-    format!("{}/{}", error.kind, code.unwrap_or_default())
+    let root = error.causes.last().map_or("", String::as_str);
+    let code = root.split('`').skip(1).step_by(2).find(|word| is_vendor_code(word));
+    let words = code.unwrap_or(if error.transient { "" } else { root });
+    format!("{}/{words}", error.kind)
 }
 
 /// `SCM.0010`, `APIGW.0301` (Huawei), `ResourceNotFound` (CDS); not a file, an id or a host name.

@@ -91,6 +91,51 @@ fn two_are_two_messages_and_other_causes_are_their_own() {
 }
 
 #[test]
+fn refusals_with_reasons_of_their_own_are_told_each() {
+    let refused = |world: &mut World, words: &[&str]| {
+        for _ in 0..2 {
+            for (index, words) in words.iter().enumerate() {
+                world.fails(index, words).certificate(index).error.as_mut().unwrap().transient = false;
+            }
+        }
+    };
+    let mut world = World::new(&["a", "b", "c"]);
+    refused(&mut world, &["does not cover `a.org`", "does not cover `b.org`", "does not cover `c.org`"]);
+    let events = world.events(0.0);
+    assert_eq!(events.iter().map(line).collect::<Vec<_>>(), ["sync_failed a", "sync_failed b", "sync_failed c"]);
+    assert!(events[2].message.contains("`c.org`"), "{}", events[2].message);
+    // the same words are one cause, and so is what a network says, whatever its figures
+    let mut world = World::new(&["a", "b", "c"]);
+    refused(&mut world, &["no space left on device"; 3]);
+    assert_eq!(world.at(0.0), ["provider_down scm"]);
+    let mut world = World::new(&["a", "b", "c"]);
+    for _ in 0..2 {
+        world.fails(0, "timed out after 10.1 s").fails(1, "timed out after 10.2 s").fails(2, "timed out after 9.9 s");
+    }
+    assert_eq!(world.at(0.0), ["provider_down scm"]);
+}
+
+#[test]
+fn one_message_quotes_what_all_of_them_tell() {
+    let mut world = World::new(&["a", "b", "c"]);
+    for _ in 0..2 {
+        for index in 0..3 {
+            let error = world.fails(index, "Connection refused").certificate(index).error.as_mut().unwrap();
+            error.causes =
+                vec![format!("failed after {index} s"), "no connection to `scm.example.com`".into(), error.causes[1].clone()];
+        }
+    }
+    let told = world.events(0.0).remove(0).message;
+    assert!(told.contains("for one cause: no connection to `scm.example.com`: Connection refused. Concerned"), "{told}");
+    // nothing in common but the kind: the first one's root
+    for index in 0..3 {
+        world.fails(index, &format!("timed out after {index} s"));
+    }
+    let told = world.events(1.0).remove(0).message;
+    assert!(told.contains("for one cause: timed out after 0 s. Concerned"), "{told}");
+}
+
+#[test]
 fn what_is_left_when_the_provider_is_back_is_told_alone() {
     let mut world = World::new(&["a", "b", "c"]);
     for _ in 0..2 {
