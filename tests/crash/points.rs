@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::Instant;
 
 use certsyncd::failpoint;
@@ -208,4 +208,22 @@ async fn a_parser_that_panics_is_one_certificates_failure_and_is_told() {
     let told = holding(&host.world.path("run"), "\"event\":\"sync_failed\"");
     assert!(told.iter().any(|path| path.ends_with("events")), "nobody was told: {said}");
     assert!(!said.contains(WORDS) && holding(&host.world.path("run"), WORDS).is_empty(), "{said}");
+}
+
+/// Better a restart than a daemon that lives on and tells nobody anything any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_whose_alerts_end_by_a_panic_ends() {
+    let mut host = Host::new().await;
+    host.reset();
+    let mut command = host.sync("outbox.send:1=panic");
+    let daemon = Command::new(command.get_program())
+        .args(["run", "--config"])
+        .arg(host.world.path("config.toml"))
+        .envs(command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect::<Vec<_>>())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&daemon.stderr);
+    assert_eq!(daemon.status.code(), Some(1), "{said}");
+    assert!(said.contains("the delivery of alerts ended by a defect of certsyncd") && !said.contains(WORDS), "{said}");
+    host.check_whole("alerts are over");
 }
