@@ -9,7 +9,7 @@ use certsyncd::failpoint;
 use serde_json::Value;
 
 use crate::host::{End, Host};
-use crate::seen::{holding, read_as_server};
+use crate::seen::{fits, holding, read_as_server};
 
 /// Of each point so many hits from the first on, and the last one: points of the disk are hit hundreds of times in the same way.
 const HITS: u32 = 6;
@@ -194,7 +194,7 @@ async fn a_panic_at_any_point_is_made_up_by_the_next_pass_and_its_words_stay_uns
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_parser_that_panics_is_one_certificates_failure_and_is_told() {
+async fn a_parser_that_panics_is_one_certificates_failure() {
     let mut host = Host::new().await;
     host.reset();
     let before = |name: &str| host.known[name].last().unwrap().clone();
@@ -205,8 +205,8 @@ async fn a_parser_that_panics_is_one_certificates_failure_and_is_told() {
     assert!(said.contains("panicked at src/failpoint.rs") && said.contains("a defect of certsyncd ended it"), "{said}");
     assert!(live("www") == before("www"), "what could not be read stays as it was");
     assert!(live("shop") != before("shop") && live("api") != before("api"), "the others go on: {said}");
-    let told = holding(&host.world.path("run"), "\"event\":\"sync_failed\"");
-    assert!(told.iter().any(|path| path.ends_with("events")), "nobody was told: {said}");
+    let noted = holding(&host.state(), "a defect of certsyncd ended it");
+    assert!(noted.iter().any(|path| path.ends_with("ledger.json")), "it is not in the memory: {noted:?}");
     assert!(!said.contains(WORDS) && holding(&host.world.path("run"), WORDS).is_empty(), "{said}");
 }
 
@@ -215,7 +215,7 @@ async fn a_parser_that_panics_is_one_certificates_failure_and_is_told() {
 async fn a_daemon_whose_alerts_end_by_a_panic_ends() {
     let mut host = Host::new().await;
     host.reset();
-    let mut command = host.sync("outbox.send:1=panic");
+    let command = host.sync("outbox.send:1=panic");
     let daemon = Command::new(command.get_program())
         .args(["run", "--config"])
         .arg(host.world.path("config.toml"))
@@ -225,5 +225,5 @@ async fn a_daemon_whose_alerts_end_by_a_panic_ends() {
     let said = String::from_utf8_lossy(&daemon.stderr);
     assert_eq!(daemon.status.code(), Some(1), "{said}");
     assert!(said.contains("the delivery of alerts ended by a defect of certsyncd") && !said.contains(WORDS), "{said}");
-    host.check_whole("alerts are over");
+    assert!(fits(&read_as_server(&host.state(), "www").unwrap()));
 }
