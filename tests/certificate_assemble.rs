@@ -5,7 +5,7 @@
 mod certificate_pki;
 
 use certificate_pki::*;
-use certsyncd::certificate::{Bundle, Error, KeyProblem, MAX_BLOCK_BYTES, MAX_BLOCKS, MAX_PIECE_BYTES, Roots};
+use certsyncd::certificate::{Bundle, Error, KeyProblem, MAX_BLOCK_BYTES, MAX_BLOCKS, MAX_PIECE_BYTES, MAX_ROOTS_BYTES, Roots};
 use jiff::Timestamp;
 use rcgen::{KeyPair, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
 
@@ -376,6 +376,11 @@ fn roots_come_from_files_and_say_which_cannot_be_read() {
         assert!(error.to_string().contains(kind) && error.to_string().contains(path.to_str().unwrap()), "{error}");
     }
     assert!(Roots::none().is_empty());
+    let padded = |by: u64| format!("{}{}", root.pem, "#".repeat((MAX_ROOTS_BYTES - root.pem.len() as u64 + by) as usize));
+    std::fs::write(&bad, padded(0)).unwrap();
+    assert!(Roots::system(std::slice::from_ref(&bad)).is_ok(), "as long as one may be");
+    std::fs::write(&bad, padded(1)).unwrap();
+    assert!(Roots::system(&[bad]).is_err(), "one byte too long");
 }
 
 #[test]

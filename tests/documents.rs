@@ -155,8 +155,10 @@ fn wrong_documents_are_seen() {
     assert!(is_function("sync::plan::decide") && !is_function("sync::plan::no_such_function"));
     assert!(!is_test("documents::numbers") && !is_test("documents::no_such_test") && !is_test("no_such_file::the_table"));
     assert_eq!(
-        bare_promises("## Threat model\n\n- a\n- b\n  `documents::numbers`\n- c (no test)\n- d: by design\n\n## Other\n\n- d\n"),
-        ["a", "d: by design"]
+        bare_promises(
+            "## What is promised\n\n- z\n- y `documents::numbers`\n\n## Threat model\n\n- a\n- b\n  `documents::numbers`\n- c (no test)\n- d: by design\n\n## Other\n\n- d\n"
+        ),
+        ["z", "a", "d: by design"]
     );
 }
 
@@ -395,11 +397,15 @@ fn holds_test(source: &str, name: &str) -> bool {
     above.into_iter().any(|line| line.starts_with("#[test") || line.starts_with("#[tokio::test"))
 }
 
-/// Items of the threat model without a test that would prove them, and without a word about that.
+/// Promises, and items of the threat model, without a test that would prove them, and without a word about that.
 fn bare_promises(security: &str) -> Vec<String> {
-    let model = security.split("## Threat model").nth(1).expect("a threat model").split("\n## ").next().unwrap();
-    let items = model.split("\n- ").skip(1).map(|item| item.split("\n\n").next().unwrap().trim_end());
+    let chapters = ["What is promised", "Threat model"].map(|name| {
+        let text = security.split(&format!("## {name}\n")).nth(1).unwrap_or_else(|| panic!("no chapter `{name}`"));
+        text.split("\n## ").next().unwrap()
+    });
+    let items = chapters.iter().flat_map(|chapter| chapter.split("\n- ").skip(1));
     items
+        .map(|item| item.split("\n\n").next().unwrap().trim_end())
         .filter(|item| !item.contains("(no test") && !spans(item).iter().any(|span| is_path_of_a_test(span)))
         .map(str::to_owned)
         .collect()

@@ -226,10 +226,37 @@ async fn a_target_that_failed_stays_pending_until_it_went_well() {
     assert_eq!((first.certificates[0].action, first.targets[0].action), (Action::Installed, TargetAction::Failed));
     assert!(world.live("www").exists(), "a first install has nothing to restore: its files stay");
     world.write("mended", "");
-    let second = world.pass(&sync).await;
+    let restarted = world.sync(&config);
+    let second = world.pass(&restarted).await;
     assert_eq!((second.certificates[0].action, second.targets[0].action), (Action::Unchanged, TargetAction::Reloaded));
-    assert_eq!(world.pass(&sync).await.targets[0].action, TargetAction::Unchanged);
+    assert_eq!(world.pass(&restarted).await.targets[0].action, TargetAction::Unchanged);
     assert_eq!(world.event_names(), ["deploy_failed", "resolved"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_added_or_changed_gets_its_deploy() {
+    let world = World::start().await;
+    huawei(&world, "scs0000000000001", Leaf::new(["www.example.com"]));
+    let www = entry("www", "scm", "scs0000000000001");
+    assert_eq!(world.pass(&world.sync(&www)).await.certificates[0].action, Action::Installed);
+    let reload = |name: &str| world.script(name, &format!("echo {name} >> {}", world.path("told").display()));
+    let with = |name: &str| {
+        let reload = reload(name);
+        format!(
+            "{www}deploy = [\"web\"]\n[deploy.web]\nkind = \"command\"\nreload = [\"{}\"]\nmin_gap = \"0s\"\n",
+            reload.display()
+        )
+    };
+    for (config, action) in [
+        (with("added"), TargetAction::Reloaded),
+        (with("added"), TargetAction::Unchanged),
+        (with("changed"), TargetAction::Reloaded),
+        (with("changed"), TargetAction::Unchanged),
+    ] {
+        let report = world.pass(&world.sync(&config)).await;
+        assert_eq!((report.certificates[0].action, report.targets[0].action), (Action::Unchanged, action), "{config}");
+    }
+    assert_eq!(world.read("told"), "added\nchanged\n", "each is told once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -394,7 +394,7 @@ async fn a_profile_is_read_as_the_vendors_sdk_reads_it() {
     assert_eq!(server.asked()[1].path(), format!("/v2/basic-project/scm/cert/{ID}/cert_file"));
 
     for (text, why) in
-        [("[basic]\nak = only\n", "neither `[basic]` nor `[global]`"), (&*"x".repeat(64 * 1024 + 1), "more than 65536 bytes")]
+        [("[basic]\nak = only\n", "neither `[basic]` nor `[global]`"), (&*"x".repeat(64 * 1024 + 1), "larger than 65536 bytes")]
     {
         std::fs::write(&path, text).unwrap();
         let error = huawei(settings.clone(), &clock()).fetch(ID).await.err().unwrap();

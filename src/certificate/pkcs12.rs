@@ -12,7 +12,8 @@ use super::{Bundle, Error};
 
 /// Bytes of a PKCS#12 file that [`pkcs12_holds`] looks into.
 pub const MAX_PKCS12_BYTES: usize = 1024 * 1024;
-/// Rounds of key derivation that [`pkcs12_holds`] is ready to make; 10,000 are written. A file may ask for two thousand million.
+/// Rounds of key derivation that [`pkcs12_holds`] is ready to make for one file; three times 10,000 are written. A file may ask for two
+/// thousand million, or for a few in each of ten thousand parts.
 pub const MAX_PKCS12_ROUNDS: u64 = 100_000;
 
 /// One entry, named as the first name, with key and chain.
@@ -30,7 +31,7 @@ pub(super) fn write(bundle: &Bundle, password: &SecretString) -> Result<Zeroizin
 
 /// Whether `bytes` are a PKCS#12 file under `password` that holds exactly this key, leaf and chain.
 pub fn pkcs12_holds(bytes: &[u8], password: &SecretString, bundle: &Bundle) -> bool {
-    if bytes.len() > MAX_PKCS12_BYTES || !is_cheap(bytes, 0) {
+    if bytes.len() > MAX_PKCS12_BYTES || rounds(bytes, 0).is_none_or(|rounds| rounds > MAX_PKCS12_ROUNDS) {
         return false;
     }
     let Ok(archive) = Pkcs12Archive::from_pkcs12(bytes, password.expose_secret()) else { return false };
@@ -44,22 +45,23 @@ pub fn pkcs12_holds(bytes: &[u8], password: &SecretString, bundle: &Bundle) -> b
     key.key.as_der() == wanted.as_slice() && held == expected
 }
 
-/// Whether no number outside of what is encrypted is above [`MAX_PKCS12_ROUNDS`]: versions, key lengths and rounds are all there are.
-/// DER lies in octet strings too; those as short as a salt or a digest are not looked into.
-fn is_cheap(der: &[u8], depth: usize) -> bool {
+/// All numbers outside of what is encrypted, added up: versions, key lengths and rounds are all there are. `None`: nested without end, or more
+/// than can be counted. DER lies in octet strings too; those as short as a salt or a digest are not looked into.
+fn rounds(der: &[u8], depth: usize) -> Option<u64> {
     const DEEPEST: usize = 32;
     const LONGEST_SALT: usize = 64;
     if depth > DEEPEST {
-        return false;
+        return None;
     }
-    values(der).is_none_or(|values| {
-        values.iter().all(|value| match value.tag() {
-            Tag::Integer => value.as_u64().is_ok_and(|number| number <= MAX_PKCS12_ROUNDS),
-            Tag::OctetString if value.data.len() <= LONGEST_SALT => true,
-            Tag::OctetString => is_cheap(value.data, depth + 1),
-            _ if value.header.is_constructed() => is_cheap(value.data, depth + 1),
-            _ => true,
-        })
+    values(der).unwrap_or_default().iter().try_fold(0_u64, |sum, value| {
+        let more = match value.tag() {
+            Tag::Integer => value.as_u64().ok()?,
+            Tag::OctetString if value.data.len() <= LONGEST_SALT => 0,
+            Tag::OctetString => rounds(value.data, depth + 1)?,
+            _ if value.header.is_constructed() => rounds(value.data, depth + 1)?,
+            _ => 0,
+        };
+        sum.checked_add(more)
     })
 }
 
@@ -88,10 +90,10 @@ mod tests {
 
     #[test]
     fn rounds_are_bounded_wherever_they_lie() {
-        assert!(is_cheap(&asking_for(MAX_PKCS12_ROUNDS), 0));
-        assert!(!is_cheap(&asking_for(MAX_PKCS12_ROUNDS + 1), 0));
-        assert!(!is_cheap(&asking_for(u64::from(u32::MAX)), 0));
+        assert_eq!(rounds(&asking_for(MAX_PKCS12_ROUNDS), 0), Some(MAX_PKCS12_ROUNDS));
+        assert_eq!(rounds(&[asking_for(40_000), asking_for(70_000)].concat(), 0), Some(110_000), "all parts together");
+        assert_eq!(rounds(&asking_for(u64::from(u32::MAX >> 1)), 0), Some(u64::from(u32::MAX >> 1)));
         let nested = (0..60).fold(vec![2, 1, 1], |inner, _| [&[0x30, inner.len() as u8], &inner[..]].concat());
-        assert!(!is_cheap(&nested, 0), "nested without end");
+        assert_eq!(rounds(&nested, 0), None, "nested without end");
     }
 }

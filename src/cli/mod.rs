@@ -12,6 +12,7 @@ mod print;
 mod prune;
 mod status;
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -183,14 +184,22 @@ pub enum AlertCommand {
 /// Runs a command; the exit code is the contract's.
 pub fn run(cli: Cli) -> ExitCode {
     log::hush_panics();
-    let code = match &cli.command {
+    // A defect ends with a code of the contract too; its line is in the log.
+    let code = std::panic::catch_unwind(AssertUnwindSafe(|| command(&cli)));
+    ExitCode::from(code.unwrap_or_else(|_| match &cli.command {
+        Command::Status(arguments) if arguments.check => status::defect(),
+        _ => FAILED,
+    }))
+}
+
+fn command(cli: &Cli) -> u8 {
+    match &cli.command {
         Command::Completions { shell } => completions(*shell),
         Command::Man { page } => manual(*page),
         Command::Status(arguments) => status::run(&cli.config, arguments),
         Command::Check { online, quiet } => check::run(&cli.config, *online, *quiet),
-        _ => with_settings(&cli),
-    };
-    ExitCode::from(code)
+        _ => with_settings(cli),
+    }
 }
 
 fn with_settings(cli: &Cli) -> u8 {

@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 use super::error::{Cause, Error, Reason, words};
 use super::exchange::{Answer, Call, Headers, Method, Request, place};
 use super::pace::Pace;
+use crate::atomic;
 use crate::clock::Clock;
 use crate::failpoint;
 
@@ -378,11 +379,12 @@ fn certificates(path: &Path) -> Result<Vec<reqwest::Certificate>, Cause> {
         what: format!("no CA certificates from `ca_file` `{}`", path.display()),
         reason: Some(Reason(reason)),
     };
-    let length = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
-    if length > CA_LIMIT {
-        return Err(failed(format!("it has {length} bytes, more than {CA_LIMIT}")));
-    }
-    let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let pem = match atomic::read(path, CA_LIMIT) {
+        Ok(Some(pem)) => pem,
+        Ok(None) => return Err(failed("there is no such file".to_owned())),
+        Err(atomic::Error::Io { source, .. }) => return Err(failed(source.to_string())),
+        Err(error) => return Err(failed(error.to_string())),
+    };
     let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| failed(innermost(&error)))?;
     if certificates.is_empty() { Err(failed("it holds no PEM certificate".to_owned())) } else { Ok(certificates) }
 }

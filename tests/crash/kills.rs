@@ -77,7 +77,7 @@ async fn three_hundred_kills_leave_nothing_torn_and_nothing_untold() {
 
 impl Host {
     /// One certificate, one server that is told by a command.
-    async fn with_one_server() -> Host {
+    pub async fn with_one_server() -> Host {
         let world = World::start_in_memory().await;
         world.cloud.huawei.add("scs0000000000001", world.pki.issue(Leaf::new(["www.example.com"]).days(20)));
         std::fs::create_dir(world.path("run")).unwrap();
