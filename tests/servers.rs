@@ -129,7 +129,7 @@ async fn a_test_that_fails_with_the_new_certificate_keeps_the_old_one() {
     let sync = site.settled(&(test + &site.reload(""))).await;
     site.renew(0);
     let report = site.world.pass(&sync).await;
-    site.went_back(&report, &[WORDS, "failed at test"]).await;
+    site.went_back(&report, &[WORDS, "fails at test with the new certificate of `www`, and not with the previous one"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,7 +158,7 @@ async fn a_reload_that_fails_with_the_new_certificate_puts_the_old_one_back() {
     let sync = site.settled(&site.reload(&format!("if {NEW}; then echo \"{WORDS}\" >&2; exit 1; fi"))).await;
     site.renew(0);
     let report = site.world.pass(&sync).await;
-    site.went_back(&report, &[WORDS, "failed at reload"]).await;
+    site.went_back(&report, &[WORDS, "fails at reload with the new certificate of `www`, and not with the previous one"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,7 +197,7 @@ async fn a_reload_that_hangs_is_ended_with_its_children() {
     let started = Instant::now();
     let report = site.world.pass(&sync).await;
     assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
-    site.went_back(&report, &["failed at reload", "2s"]).await;
+    site.went_back(&report, &["fails at reload", "did not end within 2s and was killed"]).await;
     let child = std::fs::read_to_string(site.world.path("child")).unwrap();
     until("the child is gone", || !alive(child.trim()));
 }

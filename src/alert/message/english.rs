@@ -137,11 +137,9 @@ fn deploy_failed(
     let state = if rolled_back {
         "The previous certificate was put back and is live again."
     } else {
-        "Nothing was put back; the server goes on with what it has loaded."
+        "The server goes on with what it has loaded."
     };
-    let held = held
-        .map(|why| format!(" It is held now and not tried again by itself: {}", full_stop(&quote(why), '.')))
-        .unwrap_or_default();
+    let held = held.map(|why| format!(" It is held: {}", full_stop(&quote(why), '.'))).unwrap_or_default();
     let hint = hint.map(|hint| format!("To mend it: {} ", full_stop(&quote(hint), '.'))).unwrap_or_default();
     let retry = match certificates {
         [only] => format!("certsyncd sync --force {only}"),

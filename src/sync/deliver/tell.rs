@@ -55,6 +55,10 @@ impl Delivery<'_> {
         }
         self.ledger.targets.extend(record.map(|record| (target.name.clone(), record)));
         self.save();
+        let mut failed = failed;
+        if let Some(error) = &mut failed.error {
+            error.causes.push("the reload went well all the same, and what is live is served".to_owned());
+        }
         failed
     }
 
