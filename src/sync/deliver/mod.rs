@@ -33,6 +33,8 @@ use crate::store::{Installed, Store};
 
 use super::{Progress, live};
 
+pub(super) use ready::is_urgent;
+
 use ready::Readiness;
 use verify::sni_names;
 use words::quiet;

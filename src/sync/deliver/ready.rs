@@ -123,7 +123,7 @@ impl Delivery<'_> {
         self.members(target).iter().any(|(name, names)| {
             let live = self.target_live(name).map(|live| live.fingerprint);
             self.seen(target, names).into_iter().filter(|seen| seen.fingerprint != live).any(|seen| match seen.not_after {
-                Some(end) => end < now + URGENT,
+                Some(end) => is_urgent(end, now),
                 None => !seen.closed && self.once_showed(target, name, seen),
             })
         })
@@ -132,5 +132,30 @@ impl Delivery<'_> {
     fn once_showed(&self, target: &Target, name: &str, seen: &Served) -> bool {
         let told = self.ledger.certificates.get(name).and_then(|record| record.targets.get(&target.name));
         told.is_some_and(|told| told.served.iter().any(|was| same_pair(was, seen) && was.fingerprint.is_some()))
+    }
+}
+
+/// Whether what is served until `end` is too close to it to wait for a window.
+pub(in crate::sync) fn is_urgent(end: Timestamp, now: Timestamp) -> bool {
+    end < now + URGENT
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn less_than_three_days_do_not_wait() {
+        let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
+        for (end, expected) in [
+            ("2026-11-25T12:00:00Z", false),
+            ("2026-11-25T11:59:59Z", true),
+            ("2026-11-22T12:00:00Z", true),
+            ("2026-11-01T00:00:00Z", true),
+            ("2027-11-01T00:00:00Z", false),
+        ] {
+            assert_eq!(is_urgent(end.parse().unwrap(), now), expected, "{end}");
+        }
     }
 }
