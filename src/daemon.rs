@@ -265,13 +265,14 @@ impl Daemon {
         if let Err(error) = status::write(self.sync.store().root(), &document) {
             tracing::warn!("{}", Failure::new("status", &error));
         }
-        systemd::status(&systemd::sentence(&document, &settings.daemon.timezone.zone, self.clock.now()));
+        let sentence = systemd::sentence(&document, &settings.daemon.timezone.zone, self.clock.now());
         self.board.publish(settings.clone(), Arc::new(ledger), document);
         if let Some(path) = &settings.metrics.textfile
             && let Err(error) = textfile::write(path, &metrics::prometheus_text(&self.board.metrics()))
         {
             tracing::warn!("{}", Failure::new("textfile", &error));
         }
+        systemd::status(&sentence);
     }
 
     fn document(&self, ledger: &Ledger) -> Document {

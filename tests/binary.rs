@@ -448,11 +448,7 @@ async fn a_sync_that_is_told_to_stop_ends_soon_with_what_it_has() {
     host.world.cloud.clear_requests();
     host.world.cloud.fault(Fault::new(Match::operation("export"), What::Hang));
     let mut child = host.command(&["sync"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let started = std::time::Instant::now();
-    while host.world.cloud.count("export") == 0 {
-        assert!(started.elapsed() < std::time::Duration::from_secs(20));
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    assert!(host.world.cloud.wait_for("export", 1, std::time::Duration::from_secs(20)));
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let told = std::time::Instant::now();
