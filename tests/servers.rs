@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use certsyncd::ledger::Ledger;
 use certsyncd::report::{Action, Report, TargetAction};
 use certsyncd::sync::Sync;
-use fakecloud::pki::{Issued, Leaf};
+use fakecloud::pki::{Issued, Key, Leaf};
 use site::*;
 use support::nginx::Nginx;
 use support::{free_port, until};
@@ -299,6 +299,50 @@ async fn a_way_back_that_fails_too_is_told_and_made_up_for() {
     site.reload("echo . >> \"$ROOT/reloads\"");
     let mended = site.world.pass(&sync).await;
     assert!(mended.is_ok() && Ledger::peek(&site.world.state()).unwrap().ledger.targets["web"].pending.is_none(), "{mended:?}");
+}
+
+/// Two entries of one name, as nginx takes them: a client is shown one or the other by what it understands.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_rsa_and_an_ec_certificate_beside_each_other_are_both_seen_and_stay_quiet() {
+    let world = World::start().await;
+    let issue = |at: usize, key: Key, days| {
+        let issued = world.pki.issue(Leaf::new([host("www")]).key(key).days(days));
+        world.cloud.huawei.add(id(at), issued.clone());
+        issued
+    };
+    // Each would take the other's renewal for its own.
+    let text =
+        |deploy: &str| entries(&["rsa", "ec"], deploy).replace("[[certificate]]\n", "[[certificate]]\nsuccessor = \"ignore\"\n");
+    (issue(0, Key::Rsa2048, 60), issue(1, Key::P256, 60));
+    assert!(world.pass(&world.sync(&text(""))).await.is_ok());
+    let port = free_port();
+    let pem = |name| world.live(name).join("combined.pem").display().to_string();
+    let pair = |name| format!("ssl_certificate {0}; ssl_certificate_key {0};", pem(name));
+    let servers = format!("server {{ listen 127.0.0.1:{port} ssl; {} {} }}", pair("rsa"), pair("ec"));
+    let nginx = Nginx::start(1, &servers, port);
+    until("nginx says its process id", || Path::new(&nginx.argv(&[])[2]).join("pid").exists());
+    let reload =
+        world.script("reload", &format!("echo . >> {}\nexec {}", world.path("reloads").display(), nginx.reload().join(" ")));
+    let sync = world.sync(&format!(
+        "{}{}",
+        text("web"),
+        target("web", "nginx", port, &format!("reload = [\"{}\"]\n", reload.display()))
+    ));
+    let first = world.pass(&sync).await;
+    assert!(first.is_ok(), "{:?}", first.targets);
+    for (at, key) in [(0, Key::Rsa2048), (1, Key::P256), (0, Key::Rsa2048)] {
+        for _ in 0..3 {
+            let quiet = world.pass(&sync).await;
+            assert_eq!(quiet.targets[0].action, TargetAction::Unchanged, "{at}: {:?}", quiet.targets);
+        }
+        world.write("reloads", "");
+        let new = issue(at, key, 70 + i64::try_from(world.events().len()).unwrap());
+        let report = world.pass(&sync).await;
+        assert_eq!(report.targets[0].action, TargetAction::Reloaded, "{at}: {:?}", report.targets);
+        let ledger = Ledger::peek(&world.state()).unwrap().ledger;
+        let verified = ledger.certificates[["rsa", "ec"][at]].targets["web"].verified.map(|leaf| leaf.to_string());
+        assert_eq!((verified, world.read("reloads").lines().count()), (Some(new.sha256), 1), "{at}");
+    }
 }
 
 /// With one culprit among eight the step runs with all, with none, and then on halves: not once for each.

@@ -9,7 +9,11 @@ mod world;
 
 use certsyncd::report::TargetAction;
 use certsyncd::sync::Scope;
+use fakecloud::pki::Leaf;
 use site::*;
+use support::free_port;
+use support::haproxy::Haproxy;
+use world::World;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn haproxy_is_updated_in_place_without_another_process() {
@@ -68,4 +72,27 @@ async fn haproxy_is_reloaded_when_its_socket_hangs_and_goes_back_when_that_fails
     assert_eq!(report.targets[0].action, TargetAction::RolledBack, "{:?}", report.targets);
     assert!(report.targets[0].error.as_ref().unwrap().to_string().contains(WORDS));
     assert_eq!(served(proxy.port, host("www")).await, proxy.first.sha256);
+}
+
+/// A `crt` folder or a `crt-list` names a copy, not the live file: that copy is an output, and what haproxy knows it by.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_haproxy_has_from_a_folder_or_a_list_is_updated_in_place_by_its_output() {
+    for kind in ["crt", "crt-list"] {
+        let (world, port) = (World::start().await, free_port());
+        world.cloud.huawei.add(id(0), world.pki.issue(Leaf::new([host("www")]).days(60)));
+        let folder = world.path("certs");
+        std::fs::create_dir(&folder).unwrap();
+        let output = format!("[[certificate.output]]\nformat = \"combined\"\npath = \"{}/www.pem\"\n", folder.display());
+        assert!(world.pass(&world.sync(&format!("{}{output}", entries(&["www"], "")))).await.is_ok());
+        let list = world.write("list", &format!("{}/www.pem www.example.com\n", folder.display()));
+        let what = if kind == "crt" { folder.display() } else { list.display() };
+        let haproxy = Haproxy::start(&format!("ssl {kind} {what}"), port);
+        let keys = format!("socket = \"{}\"\nreload = [\"false\"]\n", haproxy.admin().display());
+        let sync = world.sync(&format!("{}{output}{}", entries(&["www"], "edge"), target("edge", "haproxy", port, &keys)));
+        assert_eq!(world.pass(&sync).await.targets[0].action, TargetAction::Unchanged);
+        let new = renew(&world, "www", 0);
+        let report = world.pass(&sync).await;
+        assert_eq!(report.targets[0].action, TargetAction::Updated, "{kind}: {:?}", report.targets);
+        assert_eq!(served(port, host("www")).await, new.sha256, "{kind}");
+    }
 }

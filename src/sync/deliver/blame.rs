@@ -187,14 +187,14 @@ impl Delivery<'_> {
     }
 
     /// The leaf that was live before, of a changed entry.
-    fn old_leaf(&self, name: &str) -> Option<Fingerprint> {
+    pub(super) fn old_leaf(&self, name: &str) -> Option<Fingerprint> {
         self.changes.get(name).and_then(|change| change.old.as_ref()).map(|old| old.bundle.fingerprint())
     }
 
     /// Whether an address showed the old leaf of a changed entry before.
     fn showed_old(&self, target: &Target, name: &str) -> bool {
         let old = self.old_leaf(name);
-        old.is_some() && self.before.get(&target.name).into_iter().flatten().any(|seen| seen.fingerprint == old)
+        old.is_some() && self.before.of(target, name).iter().any(|seen| seen.fingerprint == old)
     }
 
     /// Culprits are out and the old ones live: remembers that, and looks at what is served now.
@@ -237,7 +237,7 @@ impl Delivery<'_> {
         let mut looked: Vec<(String, Live, Vec<Served>)> = Vec::new();
         for ((name, old), count) in back.into_iter().zip(counts) {
             let mine: Vec<Served> = seen.by_ref().take(count).collect();
-            self.keep_seen(target, &mine);
+            self.after.keep(target, &name, &mine);
             looked.push((name, old, mine));
         }
         looked
@@ -259,8 +259,7 @@ impl Delivery<'_> {
             if !stale {
                 continue;
             }
-            let before = self.after.get(&target.name).cloned().unwrap_or_default();
-            self.before.insert(target.name.clone(), before);
+            self.before.take_over(target, &self.after);
             let report = self.tell(target).await;
             let action = if report.action == TargetAction::Failed { TargetAction::Failed } else { TargetAction::RolledBack };
             let why = Failure {
