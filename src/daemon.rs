@@ -277,13 +277,14 @@ impl Daemon {
             // Of the ledger alone: the document is there in full.
             leave_pulse(self.sync.store(), &Pulse::new(base, pass));
         }
-        systemd::status(&systemd::sentence(&document, &settings.daemon.timezone.zone, self.clock.now()));
+        let sentence = systemd::sentence(&document, &settings.daemon.timezone.zone, self.clock.now());
         self.board.publish(settings.clone(), Arc::new(ledger), document);
         if let Some(path) = &settings.metrics.textfile
             && let Err(error) = textfile::write(path, &metrics::prometheus_text(&self.board.metrics()))
         {
             tracing::warn!("{}", Failure::new("textfile", &error).hint(error.hint()).line());
         }
+        systemd::status(&sentence);
     }
 
     fn document(&self, ledger: &Ledger) -> Document {

@@ -202,6 +202,7 @@ async fn plan_says_what_would_be_done_and_changes_nothing() {
     assert_eq!(second["certificates"][0]["fingerprint"].as_str(), Some(renewed.sha256.as_str()));
     let words = host.expect(0, &["plan"]).out;
     assert!(words.contains("install") && words.contains("`www` would change"), "{words}");
+    assert!(words.contains("new pairs are tried by a TLS handshake in memory, then reload `"), "{words}");
     assert_eq!((host.world.files(), host.world.read("state/ledger.json")), (before, ledger));
     // A damaged ledger is for a pass to put aside, not for somebody who only asks.
     host.world.write("state/ledger.json", "{\"version\":1,");
@@ -447,11 +448,7 @@ async fn a_sync_that_is_told_to_stop_ends_soon_with_what_it_has() {
     host.world.cloud.clear_requests();
     host.world.cloud.fault(Fault::new(Match::operation("export"), What::Hang));
     let mut child = host.command(&["sync"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let started = std::time::Instant::now();
-    while host.world.cloud.count("export") == 0 {
-        assert!(started.elapsed() < std::time::Duration::from_secs(20));
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    assert!(host.world.cloud.wait_for("export", 1, std::time::Duration::from_secs(20)));
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let told = std::time::Instant::now();

@@ -1,11 +1,14 @@
 //! The daemon as systemd runs it: the built binary with a notification socket of the test's own, signals, and the clouds misbehaving.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/wait.rs"]
+mod wait;
 #[path = "support/world.rs"]
 mod world;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -79,6 +82,13 @@ impl Daemon {
         }
     }
 
+    /// Waits until this is so, asked again after each datagram.
+    fn hear_until(&mut self, mut ready: impl FnMut() -> bool) {
+        while !ready() {
+            self.next();
+        }
+    }
+
     /// Whether something was told, up to now.
     fn has_told(&mut self, words: &str) -> bool {
         let mut buffer = [0; 4096];
@@ -101,7 +111,7 @@ impl Daemon {
     }
 
     fn wait_for_passes(&self, count: usize) {
-        until("a pass is over", || self.passes() >= count);
+        until(self.log.parent().unwrap(), "a pass is over", || self.passes() >= count);
     }
 
     fn signal(&self, signal: Signal) {
@@ -119,7 +129,7 @@ impl Daemon {
     fn terminate(&mut self) -> (ExitStatus, Duration) {
         self.signal(Signal::TERM);
         let told = Instant::now();
-        until("it ends", || self.child.try_wait().unwrap().is_some());
+        assert!(wait::ends(&self.child, PATIENCE), "waited in vain: it ends");
         (self.child.wait().unwrap(), told.elapsed())
     }
 
@@ -149,12 +159,13 @@ fn configure(world: &World, rest: &str) {
     world.write("config.toml", &text);
 }
 
-fn until(what: &str, mut ready: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !ready() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+/// Waits until `ready` says so, asked again whenever a file in `folder` changed.
+fn until(folder: &Path, what: &str, ready: impl FnMut() -> bool) {
+    wait::until(folder, what, PATIENCE, ready);
+}
+
+fn until_asked(world: &World, operation: &str, count: usize) {
+    assert!(world.cloud.wait_for(operation, count, PATIENCE), "waited in vain: {operation} {count}");
 }
 
 fn add(world: &World, number: usize, name: &str, days: i64) -> Issued {
@@ -245,7 +256,7 @@ async fn a_hang_up_with_a_bad_configuration_is_refused_told_and_later_resolved()
     let new = add(&world, 1, "www.example.com", 80);
     daemon.hang_up();
     assert_eq!(leaf(&world, "www").trim(), new.leaf_pem.trim(), "the old configuration goes on");
-    until("the alert", || world.event_names().contains(&"config_refused".to_owned()));
+    until(&world.path(""), "the alert", || world.event_names().contains(&"config_refused".to_owned()));
     let told = world.events().into_iter().find(|event| event["event"] == "config_refused").unwrap();
     let message = told["message"].as_str().unwrap();
     assert!(message.contains("the old one goes on") && message.contains("ids"), "{message}");
@@ -253,7 +264,9 @@ async fn a_hang_up_with_a_bad_configuration_is_refused_told_and_later_resolved()
     assert_eq!(world.event_names().iter().filter(|name| *name == "config_refused").count(), 1, "once");
     configure(&world, &format!("{NEVER}{WWW}"));
     daemon.hang_up();
-    until("it is resolved", || world.events().iter().any(|event| event["event"] == "resolved" && event["certificate"].is_null()));
+    until(&world.path(""), "it is resolved", || {
+        world.events().iter().any(|event| event["event"] == "resolved" && event["certificate"].is_null())
+    });
     daemon.ends_well();
 }
 
@@ -290,29 +303,30 @@ async fn a_stop_during_a_pass_leaves_nothing_half_done() {
         What::Delay(Duration::from_secs(20)),
         What::Drip { interval: Duration::from_secs(1) },
     ] {
-        add(&world, 1, "www.example.com", 80);
         for operation in ["list", "export"] {
+            add(&world, 1, "www.example.com", 80);
             world.cloud.clear_requests();
             world.cloud.fault(Fault::new(Match::operation(operation), what.clone()));
             daemon.signal(Signal::HUP);
-            until("the request", || world.cloud.count(operation) > 0);
+            until_asked(&world, operation, 1);
             let took = daemon.ends_well();
             assert!(took < Duration::from_secs(5), "{} of {operation}: {took:?}", what.name());
             assert_eq!(world.files(), before, "{}", what.name());
             assert_eq!(leaf(&world, "www").trim(), old.leaf_pem.trim());
             assert!(Ledger::peek(&world.state()).unwrap().rebuilt.is_none());
+            // The first pass of the next daemon would change things too, and ends before it gets that far.
             world.cloud.clear_faults();
-            // A pass of the next daemon would change things: it does not get that far.
-            world.cloud.fault(Fault::new(Match::operation("list"), What::Hang).once());
+            world.cloud.clear_requests();
+            world.cloud.fault(Fault::new(Match::operation("list"), What::Hang));
             daemon = Daemon::start(&world, &format!("{NEVER}{WWW}"));
             daemon.hear("READY=1");
-            until("the request", || world.cloud.count("list") > usize::from(operation == "list"));
+            until_asked(&world, "list", 1);
             daemon.ends_well();
+            // And one that finds nothing new, for the next round.
             world.cloud.clear_faults();
-            world.cloud.fault(Fault::new(Match::operation("list"), What::Hang).once());
+            world.cloud.huawei.add("scs0000000000001", old.clone());
             daemon = Daemon::start(&world, &format!("{NEVER}{WWW}"));
-            daemon.hear("READY=1");
-            world.cloud.clear_faults();
+            daemon.settled();
         }
     }
     daemon.ends_well();
@@ -330,7 +344,7 @@ async fn a_stop_during_a_reload_finishes_it() {
         reload.display()
     );
     let mut daemon = Daemon::start(&world, &rest);
-    until("the reload", || world.path("begun").exists());
+    until(&world.path(""), "the reload", || world.path("begun").exists());
     daemon.ends_well();
     assert!(world.path("done").exists(), "the step in hand is finished");
     let ledger = Ledger::peek(&world.state()).unwrap().ledger;
@@ -417,7 +431,7 @@ async fn reloads_before_ready_do_not_wait_for_our_own_start() {
     add(&world, id, "www.example.com", 80);
     configure(&world, &format!("{NEVER}{}{target}", entry("www", id, "deploy = [\"web\"]\nnames = [\"www.example.com\"]\n")));
     daemon.hang_up();
-    until("the second reload", || std::fs::read_to_string(&said).unwrap().lines().count() == 2);
+    until(&world.path(""), "the second reload", || std::fs::read_to_string(&said).unwrap().lines().count() == 2);
     assert!(std::fs::read_to_string(&said).unwrap().ends_with("\nreload web.service\n"));
     daemon.ends_well();
 }
@@ -442,7 +456,7 @@ async fn passes_longer_than_the_schedule_neither_overlap_nor_pile_up() {
     world.cloud.fault(Fault::new(Match::operation("list"), What::Delay(slow)));
     let mut daemon = Daemon::start(&world, &format!("schedule = \"* * * * * *\"\n{WWW}"));
     let began = Instant::now();
-    until("four passes", || world.cloud.count("list") >= 4);
+    until_asked(&world, "list", 4);
     let rate = began.elapsed();
     assert!(rate >= slow * 3, "four passes began within {rate:?}");
     world.cloud.clear_faults();
@@ -571,11 +585,11 @@ async fn the_listener_answers_before_during_and_after_a_pass() {
     let rest = format!("{NEVER}{WWW}[metrics]\nlisten = \"127.0.0.1:{port}\"\ntextfile = \"{}\"\n", textfile.display());
     world.cloud.fault(Fault::new(Match::operation("list"), What::Delay(Duration::from_secs(1))));
     let mut daemon = Daemon::start(&world, &rest);
-    until("the first pass is under way", || world.cloud.count("list") > 0);
+    until_asked(&world, "list", 1);
     assert_eq!(get(port, "/readyz").0, 503, "not before READY");
     assert_eq!(get(port, "/healthz").0, 200);
     daemon.settled();
-    until("the metrics", || get(port, "/metrics").1.contains("certsyncd_pass_duration_seconds"));
+    daemon.hear_until(|| get(port, "/metrics").1.contains("certsyncd_pass_duration_seconds"));
     for (path, expected) in [
         ("/metrics", "certsyncd_certificate_not_after_timestamp_seconds{"),
         ("/metrics", "certsyncd_provider_requests_total{"),
@@ -593,7 +607,7 @@ async fn the_listener_answers_before_during_and_after_a_pass() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     configure(&world, &format!("{NEVER}[metrics]\nlisten = \"127.0.0.1:{other}\"\n"));
     daemon.hang_up();
-    until("the metrics of the new inventory", || !get(other, "/metrics").1.contains("name=\"www\""));
+    daemon.hear_until(|| !get(other, "/metrics").1.contains("name=\"www\""));
     assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
     daemon.ends_well();
 }

@@ -172,6 +172,11 @@ impl Fakecloud {
         self.shared.lock().log.count(operation)
     }
 
+    /// Waits until there were so many requests of an operation; `false`: not within `limit`. A request counts when it has come, answered or not.
+    pub fn wait_for(&self, operation: &str, count: usize, limit: std::time::Duration) -> bool {
+        self.shared.wait_for(limit, |log| log.count(operation) >= count)
+    }
+
     /// How many requests there were.
     pub fn total(&self) -> usize {
         self.shared.lock().log.total()

@@ -1,6 +1,7 @@
 //! What the services, the faults and the test's hands share, behind one lock.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -15,6 +16,8 @@ use crate::{cds, huawei};
 /// Shared by the server's thread and the test's.
 pub(crate) struct Shared {
     state: Mutex<State>,
+    /// Told after each request.
+    seen: Condvar,
     hook: Option<crate::OnRequest>,
     mode: watch::Sender<Mode>,
     pki: OnceLock<Arc<Pki>>,
@@ -52,7 +55,7 @@ pub(crate) enum Clock {
 impl Shared {
     pub(crate) fn new(state: State, hook: Option<crate::OnRequest>, pki: Option<Arc<Pki>>) -> Arc<Shared> {
         let pki = pki.map_or_else(OnceLock::new, OnceLock::from);
-        Arc::new(Shared { state: Mutex::new(state), hook, mode: watch::Sender::new(Mode::Up), pki })
+        Arc::new(Shared { state: Mutex::new(state), seen: Condvar::new(), hook, mode: watch::Sender::new(Mode::Up), pki })
     }
 
     /// What the control endpoint issues with; made when first needed.
@@ -74,6 +77,12 @@ impl Shared {
     /// The server ends.
     pub(crate) fn end(&self) {
         self.mode.send_replace(Mode::Over);
+    }
+
+    /// Waits until `ready` says so of the log, asked after each request; `false`: not within `limit`.
+    pub(crate) fn wait_for(&self, limit: Duration, ready: impl Fn(&Log) -> bool) -> bool {
+        let waited = self.seen.wait_timeout_while(self.lock(), limit, |state| !ready(&state.log));
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -107,6 +116,7 @@ impl Shared {
             hook(&seen);
         }
         state.log.add(seen);
+        self.seen.notify_all();
         (reply, met)
     }
 }

@@ -182,8 +182,12 @@ pub const TARGET: Table = Table {
         key("reload", "the unit's, by systemctl", "makes the server read its files again; required with `kind = \"command\"`"),
         key("verify", "[]", "addresses that must serve the new certificate afterwards"),
         key("timeout", "\"15s\"", "bound of each step"),
-        key("window", "", "changes wait for it, such as `Sat,Sun 02:00-04:00` or `daily 02:00-04:00`"),
-        key("min_gap", "\"10s\"", "between two reloads"),
+        key(
+            "window",
+            "",
+            "changes wait for it, such as `Sat,Sun 02:00-04:00` or `daily 02:00-04:00`; not when what is served ends within three days or is broken",
+        ),
+        key("min_gap", "\"10s\"", "between two reloads; what comes sooner waits for one that takes up all"),
     ],
 };
 

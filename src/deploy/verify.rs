@@ -68,6 +68,7 @@ pub async fn look(addresses: &[VerifyAddress], names: &[String], timeout: Durati
 
 /// Looks once for each expected leaf, in their order; a server that shows another one first is asked for its other family of keys.
 pub async fn look_for(expected: &[Expected], timeout: Duration) -> Vec<Served> {
+    failpoint::reach("deploy.look");
     let silent = Silent::default();
     let looks: Vec<_> = expected.iter().map(|one| search(one, &silent, timeout)).collect();
     stream::iter(looks).buffered(LOOKS_AT_ONCE).collect().await

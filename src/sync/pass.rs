@@ -733,8 +733,11 @@ impl Done {
             Some(Stage::Live) => (Action::Installed, None),
             Some(Stage::RolledBack) => {
                 let rejection = change.and_then(|c| record.rejected.iter().find(|r| r.fingerprint == c.new.bundle.fingerprint()));
-                record.held = Some("a server rejected it; the previous one stays live".to_owned());
                 record.held_until = rejection.and_then(|rejection| rejection.next_try);
+                record.held = Some(match record.held_until {
+                    Some(at) => format!("a server rejected it; it is tried again after {}", at.strftime("%Y-%m-%d %H:%M:%SZ")),
+                    None => "a server rejected it each time; it waits for another certificate, or for you".to_owned(),
+                });
                 (Action::Held, record.held.clone())
             }
             Some(Stage::TurnedAway) => (Action::Failed, None),

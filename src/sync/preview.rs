@@ -9,6 +9,7 @@ use crate::config::{Target, TargetKind};
 use crate::ledger::Ledger;
 use crate::report::Fingerprint;
 
+use super::deliver::is_urgent;
 use super::gather::{Finding, Verdict};
 use super::pass::{Context, Done};
 use super::{Error, Scope, Sync, window};
@@ -99,26 +100,39 @@ impl Sync {
             (_, _, _, true) => "forced".to_owned(),
             _ => return TargetPreview { name: target.name.clone(), action: "none", why: "nothing changed for it".to_owned() },
         };
-        let closed =
-            target.window.as_ref().filter(|window| !window::is_open(window, &self.settings.daemon.timezone, context.now));
+        let urgent = members.iter().filter_map(|entry| ledger.certificates.get(&entry.name)).any(|record| {
+            let served = record.targets.get(&target.name).into_iter().flat_map(|told| &told.served);
+            served.filter_map(|seen| seen.not_after).any(|end| is_urgent(end, context.now))
+        });
+        let closed = target
+            .window
+            .as_ref()
+            .filter(|window| !urgent && !window::is_open(window, &self.settings.daemon.timezone, context.now));
         let (action, why) = match (closed, &target.kind) {
             (Some(window), _) => ("wait", format!("{why}; its window is `{}`", window.text)),
-            (None, TargetKind::Haproxy { socket: Some(socket) }) => {
-                ("update", format!("{why}; in place over `{}`, else {}", socket.display(), steps(target)))
-            }
-            (None, _) => ("reload", format!("{why}; {}", steps(target))),
+            (None, TargetKind::Haproxy { socket: Some(socket) }) => (
+                "update",
+                format!("{why}; {}, then in place over `{}`, else {}", staged(target), socket.display(), steps(target)),
+            ),
+            (None, _) => ("reload", format!("{why}; {}, then {}", staged(target), steps(target))),
         };
         TargetPreview { name: target.name.clone(), action, why }
     }
 }
 
+/// How a new pair is tried before it is live, as [`crate::deploy::stage`] does.
+fn staged(target: &Target) -> &'static str {
+    match target.kind {
+        TargetKind::Haproxy { .. } => "new pairs are tried by a TLS handshake in memory and by `haproxy -c`",
+        TargetKind::Nginx | TargetKind::Command => "new pairs are tried by a TLS handshake in memory",
+    }
+}
+
 /// What telling a target consists of.
 fn steps(target: &Target) -> String {
-    let test = match &target.test {
-        Some(test) => format!("test `{}`, ", test.join(" ")),
-        None => String::new(),
-    };
-    format!("TLS self-check in memory, {test}reload `{}`", target.reload.join(" "))
+    let test = target.test.as_ref().map(|test| format!("test `{}`, ", test.join(" "))).unwrap_or_default();
+    let look = if target.verify.is_empty() { "" } else { ", and a look at what is served" };
+    format!("{test}reload `{}`{look}", target.reload.join(" "))
 }
 
 fn describe(

@@ -99,7 +99,7 @@ fn deploy_failed(
     let state = if rolled_back {
         "The previous certificate was put back and is live again."
     } else {
-        "Nothing was put back; the server goes on with what it has loaded."
+        "The server goes on with what it has loaded."
     };
     let held = held
         .map(|why| format!(" It is held now and not tried again by itself: {}", full_stop(&quote(why), '.')))

@@ -180,8 +180,8 @@ fn deploy_failed() {
             rolled_back: false,
             held: Some("rejected 3 times"),
         },
-        "`haproxy` on web-1 did not take up `api`, `www`: unknown keyword `foo` in haproxy.cfg. Nothing was put back; the server goes on with what it has loaded. It is held now and not tried again by itself: rejected 3 times. To mend it: somebody else broke the configuration: correct it. Once the cause is mended, `certsyncd sync --force api www` tries it again; another certificate from the provider is tried by itself.",
-        "主机 web-1 上的 `haproxy` 未能启用证书 `api`、`www`：unknown keyword `foo` in haproxy.cfg。未做回退，服务仍使用已加载的证书。该证书已被搁置，不再自动重试：rejected 3 times。处理办法：somebody else broke the configuration: correct it。排除原因后，请执行 `certsyncd sync --force api www` 重试；证书来源处有另一张证书时会自动尝试。",
+        "`haproxy` on web-1 did not take up `api`, `www`: unknown keyword `foo` in haproxy.cfg. The server goes on with what it has loaded. It is held now and not tried again by itself: rejected 3 times. To mend it: somebody else broke the configuration: correct it. Once the cause is mended, `certsyncd sync --force api www` tries it again; another certificate from the provider is tried by itself.",
+        "主机 web-1 上的 `haproxy` 未能启用证书 `api`、`www`：unknown keyword `foo` in haproxy.cfg。服务仍使用已加载的证书。该证书已被搁置，不再自动重试：rejected 3 times。处理办法：somebody else broke the configuration: correct it。排除原因后，请执行 `certsyncd sync --force api www` 重试；证书来源处有另一张证书时会自动尝试。",
     );
 }
 

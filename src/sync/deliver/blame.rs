@@ -7,17 +7,22 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 
 use crate::config::Target;
-use crate::deploy;
-use crate::report::{Failure, Served, TargetAction, TargetReport};
+use crate::deploy::{self, Expected};
+use crate::report::{Failure, Fingerprint, Live, Served, TargetAction, TargetReport};
 
 use super::super::live;
 use super::memory::reject;
 use super::verify::sni_names;
-use super::words::{not_served, quiet, quoted, served_now};
+use super::words::{describe, look_into_log, put_back, quiet, quoted, still};
 use super::{Change, Delivery, Stage};
 
 /// A previous generation that ends sooner than this is no refuge while the new one is valid.
 const REFUGE: SignedDuration = SignedDuration::from_hours(72);
+
+/// Trials of a step to tell the culprits among many.
+const MAX_TRIALS: usize = 64;
+/// Wrong answers that are told.
+const MAX_SHOWN: usize = 4;
 
 /// The two steps that can tell whose fault it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,26 +54,27 @@ impl Delivery<'_> {
                 self.failed(target, failure.context(format!("`{}` failed at {}; {remark}", target.name, step.word())), changed);
             return Ok(Some(report));
         }
-        for name in &movable {
-            self.place(name, false);
-        }
+        self.place(&movable, false);
         self.save();
         self.step();
         if let Err(again) = step.run(target).await {
-            for name in &movable {
-                self.place(name, true);
-            }
+            self.place(&movable, true);
             self.save();
             let failure = again.context(format!(
-                "`{}` fails at {} with the previous certificates too, so the new ones are not to blame; they lie ready, and are taken up as soon as it works",
+                "`{}` fails at {} with the previous certificates too: the new ones are not to blame, stay live and are taken up once it works",
                 target.name,
                 step.word()
             ));
             return Ok(Some(self.failed(target, failure, changed)));
         }
         let culprits = self.culprits(target, &movable, step).await;
-        let report =
-            self.rejected(target, &culprits, failure.context(format!("`{}` failed at {}", target.name, step.word()))).await;
+        let verdict = format!(
+            "`{}` fails at {} with the new certificate of {}, and not with the previous one",
+            target.name,
+            step.word(),
+            quoted(&culprits)
+        );
+        let report = self.rejected(target, &culprits, failure.context(verdict)).await;
         if culprits.len() == movable.len() && changed.len() == movable.len() {
             Err(report)
         } else {
@@ -77,18 +83,30 @@ impl Delivery<'_> {
         }
     }
 
-    /// Puts the certificates live one by one; those with which `step` fails are the culprits and stay out.
+    /// Finds the certificates with which `step` fails, half by half; they stay out, and the others are live.
     async fn culprits(&mut self, target: &Target, movable: &[String], step: Step) -> Vec<String> {
         if let [only] = movable {
             return vec![only.clone()];
         }
-        let mut culprits = Vec::new();
-        for name in movable {
-            self.place(name, true);
+        let (mut culprits, mut trials) = (Vec::new(), 0);
+        let mut doubtful = halves(movable);
+        while let Some(group) = doubtful.pop() {
+            if trials == MAX_TRIALS || self.stop.is_cancelled() {
+                // What nobody had the time to try stays out until its next turn.
+                culprits.extend(group);
+                continue;
+            }
+            trials += 1;
+            self.place(&group, true);
             self.step();
-            if step.run(target).await.is_err() {
-                self.place(name, false);
-                culprits.push(name.clone());
+            if step.run(target).await.is_ok() {
+                continue;
+            }
+            self.place(&group, false);
+            if let [culprit] = group.as_slice() {
+                culprits.push(culprit.clone());
+            } else {
+                doubtful.extend(halves(&group));
             }
         }
         self.save();
@@ -98,11 +116,12 @@ impl Delivery<'_> {
             if let Err(error) = deploy::reload(target).await {
                 tracing::error!(
                     target = target.name,
-                    "failed to reload after the rejected certificates were taken out: {}",
-                    error
+                    "failed to reload `{}` after the rejected certificates were taken out: {error}",
+                    target.name
                 );
             }
         }
+        culprits.sort();
         culprits
     }
 
@@ -121,7 +140,7 @@ impl Delivery<'_> {
         wrong: BTreeMap<String, Vec<Served>>,
         changed: &[String],
     ) -> TargetReport {
-        let failure = not_served(target, &wrong);
+        let failure = self.not_served(target, &wrong, changed);
         let back: Vec<String> = wrong
             .keys()
             .filter(|name| changed.contains(name) && self.showed_old(target, name) && self.may_go_back(name))
@@ -130,9 +149,7 @@ impl Delivery<'_> {
         if back.is_empty() {
             return self.failed(target, failure, &wrong.keys().cloned().collect::<Vec<_>>());
         }
-        for name in &back {
-            self.place(name, false);
-        }
+        self.place(&back, false);
         self.save();
         let reloaded = deploy::reload(target).await.err();
         let report = self.rejected(target, &back, failure).await;
@@ -146,47 +163,84 @@ impl Delivery<'_> {
         }
     }
 
+    /// What is wrong with what is served, and where an operator looks first.
+    fn not_served(&self, target: &Target, wrong: &BTreeMap<String, Vec<Served>>, changed: &[String]) -> Failure {
+        let names: Vec<String> = wrong.keys().cloned().collect();
+        let which = if names.iter().all(|name| changed.contains(name)) { "new" } else { "live" };
+        let mut causes = vec![format!("`{}` does not serve the {which} certificate of {}", target.name, quoted(&names))];
+        let shown: Vec<(&String, &Served)> =
+            wrong.iter().flat_map(|(name, seen)| seen.iter().map(move |seen| (name, seen))).collect();
+        let is_old = |(name, seen): &(&String, &Served)| seen.fingerprint.is_some() && seen.fingerprint == self.old_leaf(name);
+        let words = |one: &(&String, &Served)| if is_old(one) { still(one.1) } else { describe(one.1) };
+        causes.extend(shown.iter().take(MAX_SHOWN).map(words));
+        let other = shown.iter().find(|one| one.1.fingerprint.is_some());
+        let hint = match other {
+            _ if shown.iter().any(is_old) => Some(look_into_log(target)),
+            Some((name, seen)) => {
+                let files = live::combined_path(self.store, name).with_file_name("");
+                Some(format!("see whether its configuration for `{}` uses the files in `{}`", seen.name, files.display()))
+            }
+            None if shown.iter().all(|one| one.1.closed) => Some("see whether the server is up".to_owned()),
+            None => None,
+        };
+        Failure { kind: "verify".to_owned(), causes, hint, transient: false }
+    }
+
+    /// The leaf that was live before, of a changed entry.
+    pub(super) fn old_leaf(&self, name: &str) -> Option<Fingerprint> {
+        self.changes.get(name).and_then(|change| change.old.as_ref()).map(|old| old.bundle.fingerprint())
+    }
+
     /// Whether an address showed the old leaf of a changed entry before.
     fn showed_old(&self, target: &Target, name: &str) -> bool {
-        let old = self.changes.get(name).and_then(|change| change.old.as_ref()).map(|old| old.bundle.fingerprint());
-        old.is_some() && self.before.get(&target.name).into_iter().flatten().any(|seen| seen.fingerprint == old)
+        let old = self.old_leaf(name);
+        old.is_some() && self.before.of(target, name).iter().any(|seen| seen.fingerprint == old)
     }
 
     /// Culprits are out and the old ones live: remembers that, and looks at what is served now.
-    async fn rejected(&mut self, target: &Target, culprits: &[String], failure: Failure) -> TargetReport {
-        let now = self.clock.now();
-        let mut shown = Vec::new();
+    async fn rejected(&mut self, target: &Target, culprits: &[String], mut failure: Failure) -> TargetReport {
+        let (now, why) = (self.clock.now(), failure.to_string());
+        let mut back = Vec::new();
         for name in culprits {
             let Some(change) = self.changes.get(name) else { continue };
-            let why = failure.to_string();
-            let (fingerprint, id) = (change.new.bundle.fingerprint(), change.id.clone());
-            let old = change.old.as_ref().map(live::live_of);
-            let names = old.as_ref().map(|old| sni_names(&old.names, &change.entry.names)).unwrap_or_default();
+            failure.hint.get_or_insert_with(|| format!("look at the rejected one in `{}`", change.new.path.display()));
             if let Some(record) = self.ledger.certificates.get_mut(name) {
-                reject(&mut record.rejected, fingerprint, id, why, now);
+                reject(&mut record.rejected, change.new.bundle.fingerprint(), change.id.clone(), why.clone(), now);
             }
-            if let Some(old) = old {
-                let pairs = self.expected_pairs(target, name, &names);
-                self.step();
-                let seen = deploy::wait_served(&pairs, old.fingerprint, target.timeout).await;
-                self.keep_seen(target, &seen);
-                let right = !seen.is_empty() && seen.iter().all(|s| s.fingerprint == Some(old.fingerprint));
-                self.note_reloaded(target, name, &old, right);
-                shown.push(served_now(name, &old, &seen));
-            }
+            back.extend(change.old.as_ref().map(|old| (name.clone(), live::live_of(old))));
         }
-        let mut failure = failure;
-        failure.causes.push(format!("put back the previous certificate of {}", quoted(culprits)));
-        failure.causes.extend(shown);
-        failure.hint.get_or_insert_with(|| {
-            format!("where something else was the cause, mend it and run `certsyncd sync --force {}`", culprits.join(" "))
-        });
+        for (name, old, seen) in self.look_after(target, back).await {
+            let right = !seen.is_empty() && seen.iter().all(|s| s.fingerprint == Some(old.fingerprint));
+            self.note_reloaded(target, &name, &old, right);
+            failure.causes.push(put_back(&name, &old, &seen));
+        }
         let record = self.ledger.targets.entry(target.name.clone()).or_default();
         record.settings = target.fingerprint();
         record.last_error = Some(failure.clone());
         record.pending = None;
         self.save();
         TargetReport { action: TargetAction::RolledBack, certificates: culprits.to_vec(), error: Some(failure), ..quiet(target) }
+    }
+
+    /// Waits, once for all, until what was put back is served again; what was seen for each.
+    async fn look_after(&mut self, target: &Target, back: Vec<(String, Live)>) -> Vec<(String, Live, Vec<Served>)> {
+        let (mut expected, mut counts) = (Vec::new(), Vec::new());
+        for (name, old) in &back {
+            let wanted = self.entries.get(name.as_str()).map(|entry| entry.names.as_slice()).unwrap_or_default();
+            let pairs = self.expected_pairs(target, name, &sni_names(&old.names, wanted));
+            counts.push(pairs.len());
+            expected.extend(pairs.into_iter().map(|(address, name)| Expected { address, name, fingerprint: old.fingerprint }));
+        }
+        self.step();
+        let mut seen = deploy::wait_all(&expected, target.timeout).await.into_iter();
+        self.step();
+        let mut looked: Vec<(String, Live, Vec<Served>)> = Vec::new();
+        for ((name, old), count) in back.into_iter().zip(counts) {
+            let mine: Vec<Served> = seen.by_ref().take(count).collect();
+            self.after.keep(target, &name, &mine);
+            looked.push((name, old, mine));
+        }
+        looked
     }
 
     /// A rollback takes every target of the certificate with it: those that were told of the new one are told again.
@@ -205,8 +259,7 @@ impl Delivery<'_> {
             if !stale {
                 continue;
             }
-            let before = self.after.get(&target.name).cloned().unwrap_or_default();
-            self.before.insert(target.name.clone(), before);
+            self.before.take_over(target, &self.after);
             let report = self.tell(target).await;
             let action = if report.action == TargetAction::Failed { TargetAction::Failed } else { TargetAction::RolledBack };
             let why = Failure {
@@ -219,6 +272,12 @@ impl Delivery<'_> {
             self.reports.insert(target.name.clone(), TargetReport { action, error, ..report });
         }
     }
+}
+
+/// What is tried next when a group holds a culprit.
+fn halves(group: &[String]) -> Vec<Vec<String>> {
+    let (one, other) = group.split_at(group.len() / 2);
+    vec![one.to_vec(), other.to_vec()]
 }
 
 impl Step {

@@ -28,13 +28,15 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::config::{Certificate, Settings, Target};
 use crate::ledger::Ledger;
-use crate::report::{Failure, Live, Served, TargetReport};
+use crate::report::{Failure, Live, TargetReport};
 use crate::store::{Installed, Store};
 
 use super::{Progress, live};
 
+pub(super) use ready::is_urgent;
+
 use ready::Readiness;
-use verify::sni_names;
+use verify::{Seen, sni_names};
 use words::quiet;
 
 /// Why a target waits whose turn did not come.
@@ -83,10 +85,10 @@ pub(super) struct Delivery<'a> {
     pub force: bool,
     /// A person started this: growing gaps do not hold it back.
     pub by_hand: bool,
-    /// What was seen before anything moved: per target.
-    before: BTreeMap<String, Vec<Served>>,
-    /// What was seen last, per target.
-    after: BTreeMap<String, Vec<Served>>,
+    /// What was seen before anything moved.
+    before: Seen,
+    /// What was seen last.
+    after: Seen,
     reports: BTreeMap<String, TargetReport>,
 }
 
@@ -118,8 +120,8 @@ impl<'a> Delivery<'a> {
             changes: BTreeMap::new(),
             force: false,
             by_hand: false,
-            before: BTreeMap::new(),
-            after: BTreeMap::new(),
+            before: Seen::default(),
+            after: Seen::default(),
             reports: BTreeMap::new(),
         }
     }
@@ -176,11 +178,6 @@ impl<'a> Delivery<'a> {
             Some(Change { old: Some(old), .. }) => Some(live::live_of(old)),
             _ => self.ledger.certificates.get(name).and_then(|record| record.live.clone()),
         }
-    }
-
-    /// What was seen before, for some names.
-    fn seen<'s>(&'s self, target: &Target, names: &[String]) -> Vec<&'s Served> {
-        self.before.get(&target.name).into_iter().flatten().filter(|seen| names.contains(&seen.name)).collect()
     }
 
     /// What a target has to say in a pass that does not touch it: what it refused beforehand, if anything.

@@ -118,14 +118,16 @@ impl Delivery<'_> {
         failpoint::reach("sync.live");
     }
 
-    /// Makes the new (or again the old) generation of one entry live, outputs included.
-    pub(super) fn place(&mut self, name: &str, new: bool) -> bool {
-        self.place_by(name, new, live::place)
+    /// Makes the new (or again the old) generations of these entries live, outputs included.
+    pub(super) fn place(&mut self, names: &[String], new: bool) {
+        for name in names {
+            self.place_by(name, new, live::place);
+        }
     }
 
-    fn place_by(&mut self, name: &str, new: bool, place: fn(&Store, &Certificate, &Installed) -> Placed) -> bool {
-        let Some(change) = self.changes.get_mut(name) else { return false };
-        let Some(installed) = (if new { Some(&change.new) } else { change.old.as_ref() }) else { return false };
+    fn place_by(&mut self, name: &str, new: bool, place: fn(&Store, &Certificate, &Installed) -> Placed) {
+        let Some(change) = self.changes.get_mut(name) else { return };
+        let Some(installed) = (if new { Some(&change.new) } else { change.old.as_ref() }) else { return };
         let placed = place(self.store, &change.entry, installed);
         failpoint::reach("sync.placed");
         let record = self.ledger.certificates.entry(name.to_owned()).or_default();
@@ -134,12 +136,8 @@ impl Delivery<'_> {
                 change.stage = if new { Stage::Live } else { Stage::RolledBack };
                 change.error = failed;
                 live::note_live(record, installed, outputs, self.clock.now());
-                true
             }
-            Placed::Failed(failure) => {
-                change.error = Some(failure);
-                false
-            }
+            Placed::Failed(failure) => change.error = Some(failure),
         }
     }
 }

@@ -45,12 +45,12 @@ impl Delivery<'_> {
         for target in targets.iter().filter(|target| !target.verify.is_empty()) {
             let members = self.members(target);
             let mut all = !members.is_empty();
-            for (name, names) in members {
+            for (name, _) in members {
                 let Some(live) = self.target_live(&name).filter(|_| !self.changes.contains_key(&name)) else {
                     all = false;
                     continue;
                 };
-                let seen = self.seen(target, &names);
+                let seen = self.before.of(target, &name);
                 let shown = seen.iter().any(|s| s.fingerprint == Some(live.fingerprint));
                 let other = seen.iter().any(|s| s.fingerprint.is_some() && s.fingerprint != Some(live.fingerprint));
                 if shown && !other {
@@ -98,10 +98,10 @@ impl Delivery<'_> {
         if record.is_some_and(|record| !record.settings.is_empty() && record.settings != target.fingerprint()) {
             return Some("its settings changed".to_owned());
         }
-        self.members(target).into_iter().find_map(|(name, names)| self.member_due(target, &name, &names))
+        self.members(target).into_iter().find_map(|(name, _)| self.member_due(target, &name))
     }
 
-    pub(super) fn member_due(&self, target: &Target, name: &str, names: &[String]) -> Option<String> {
+    pub(super) fn member_due(&self, target: &Target, name: &str) -> Option<String> {
         let live = self.target_live(name)?;
         if self.changes.get(name).is_some_and(|change| matches!(change.stage, Stage::Staged | Stage::Live)) {
             return Some(format!("`{name}` changed"));
@@ -110,7 +110,7 @@ impl Delivery<'_> {
         let Some(told) = told.filter(|told| told.reloaded == Some(live.fingerprint)) else {
             return Some(format!("`{name}` was never told"));
         };
-        let strayed = self.seen(target, names).into_iter().any(|seen| {
+        let strayed = self.before.of(target, name).iter().any(|seen| {
             let was_right = told.served.iter().any(|was| same_pair(was, seen) && was.fingerprint == Some(live.fingerprint));
             was_right && seen.fingerprint.is_some() && seen.fingerprint != Some(live.fingerprint)
         });
@@ -120,10 +120,10 @@ impl Delivery<'_> {
     /// Whether clients are or soon will be turned away by what is served: it ends within [`URGENT`], or where a certificate was shown before
     /// something listens that shows none.
     pub(super) fn is_urgent(&self, target: &Target, now: Timestamp) -> bool {
-        self.members(target).iter().any(|(name, names)| {
+        self.members(target).iter().any(|(name, _)| {
             let live = self.target_live(name).map(|live| live.fingerprint);
-            self.seen(target, names).into_iter().filter(|seen| seen.fingerprint != live).any(|seen| match seen.not_after {
-                Some(end) => end < now + URGENT,
+            self.before.of(target, name).iter().filter(|seen| seen.fingerprint != live).any(|seen| match seen.not_after {
+                Some(end) => is_urgent(end, now),
                 None => !seen.closed && self.once_showed(target, name, seen),
             })
         })
@@ -132,5 +132,30 @@ impl Delivery<'_> {
     fn once_showed(&self, target: &Target, name: &str, seen: &Served) -> bool {
         let told = self.ledger.certificates.get(name).and_then(|record| record.targets.get(&target.name));
         told.is_some_and(|told| told.served.iter().any(|was| same_pair(was, seen) && was.fingerprint.is_some()))
+    }
+}
+
+/// Whether what is served until `end` is too close to it to wait for a window.
+pub(in crate::sync) fn is_urgent(end: Timestamp, now: Timestamp) -> bool {
+    end < now + URGENT
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn less_than_three_days_do_not_wait() {
+        let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
+        for (end, expected) in [
+            ("2026-11-25T12:00:00Z", false),
+            ("2026-11-25T11:59:59Z", true),
+            ("2026-11-22T12:00:00Z", true),
+            ("2026-11-01T00:00:00Z", true),
+            ("2027-11-01T00:00:00Z", false),
+        ] {
+            assert_eq!(is_urgent(end.parse().unwrap(), now), expected, "{end}");
+        }
     }
 }

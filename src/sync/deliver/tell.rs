@@ -55,6 +55,10 @@ impl Delivery<'_> {
         }
         self.ledger.targets.extend(record.map(|record| (target.name.clone(), record)));
         self.save();
+        let mut failed = failed;
+        if let Some(error) = &mut failed.error {
+            error.causes.push("the reload went well all the same, and what is live is served".to_owned());
+        }
         failed
     }
 
@@ -72,8 +76,8 @@ impl Delivery<'_> {
 
     /// Nothing listened on any of the target's addresses, before as now.
     pub(super) fn nothing_listened(&self, target: &Target) -> bool {
-        let before = self.before.get(&target.name);
-        !target.verify.is_empty() && before.is_some_and(|seen| !seen.is_empty() && seen.iter().all(|seen| seen.closed))
+        let mut before = self.before.all(target).peekable();
+        before.peek().is_some() && before.all(|seen| seen.closed)
     }
 
     /// Waits until the target may be told again; `Err`: why that is not in this pass.
@@ -102,7 +106,7 @@ impl Delivery<'_> {
     async fn update_in_place(&mut self, target: &Target) -> Option<TargetAction> {
         let TargetKind::Haproxy { socket: Some(socket) } = &target.kind else { return None };
         let (due, others): (Vec<_>, Vec<_>) =
-            self.members(target).into_iter().partition(|(name, names)| self.member_due(target, name, names).is_some());
+            self.members(target).into_iter().partition(|(name, _)| self.member_due(target, name).is_some());
         // Told although nothing changed (`--force`, other settings): what it serves is given to it again, without a reload.
         let again = if due.is_empty() { others } else { due };
         if again.is_empty() {

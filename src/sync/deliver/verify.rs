@@ -16,12 +16,22 @@ use super::words::{describe, nobody_listens};
 const MAX_NAMES: usize = 16;
 
 impl Delivery<'_> {
+    /// Looks for what each entry had live until now: two entries may share a name, one with an RSA and one with an EC key.
     pub(super) async fn look_before(&mut self, targets: &[Target]) {
         for target in targets {
-            let names: Vec<String> = self.members(target).into_iter().flat_map(|(_, names)| names).collect();
-            let seen = deploy::look(&target.verify, &names, target.timeout).await;
-            self.after.insert(target.name.clone(), seen.clone());
-            self.before.insert(target.name.clone(), seen);
+            let (mut owners, mut expected) = (Vec::new(), Vec::new());
+            for (name, names) in self.members(target) {
+                let live = self.old_leaf(&name).or_else(|| self.target_live(&name).map(|live| live.fingerprint));
+                let Some(fingerprint) = live else { continue };
+                for (address, sni) in self.pairs(target, &names) {
+                    expected.push(Expected { address, name: sni, fingerprint });
+                    owners.push(name.clone());
+                }
+            }
+            for (owner, seen) in owners.iter().zip(deploy::look_for(&expected, target.timeout).await) {
+                self.before.keep(target, owner, &[seen]);
+            }
+            self.after.take_over(target, &self.before);
             self.step();
         }
     }
@@ -41,21 +51,16 @@ impl Delivery<'_> {
         self.step();
         let seen = deploy::wait_all(&expected, target.timeout).await;
         self.step();
-        self.keep_seen(target, &seen);
         let mut wrong: BTreeMap<String, Vec<Served>> = BTreeMap::new();
         for ((owner, expected), seen) in owners.into_iter().zip(&expected).zip(seen) {
+            self.after.keep(target, &owner, std::slice::from_ref(&seen));
             if seen.fingerprint != Some(expected.fingerprint) {
                 wrong.entry(owner).or_default().push(seen);
             }
         }
         for (name, names) in &members {
             if let Some(live) = self.target_live(name) {
-                let shown = self
-                    .after
-                    .get(&target.name)
-                    .into_iter()
-                    .flatten()
-                    .any(|s| names.contains(&s.name) && s.fingerprint == Some(live.fingerprint));
+                let shown = self.after.of(target, name).iter().any(|seen| seen.fingerprint == Some(live.fingerprint));
                 if shown && !self.was_known(target, name, names) {
                     // Nothing showed it before: one address that shows it is proof enough, the others never did.
                     wrong.remove(name);
@@ -90,10 +95,10 @@ impl Delivery<'_> {
 
     /// Whether one address showed one name the old or the live certificate of an entry, just before or in an earlier pass.
     fn showed(&self, target: &Target, name: &str, (address, sni): &(VerifyAddress, String)) -> bool {
-        let old = self.changes.get(name).and_then(|change| change.old.as_ref()).map(|old| old.bundle.fingerprint());
+        let old = self.old_leaf(name);
         let live = self.target_live(name).map(|live| live.fingerprint);
         let told = self.ledger.certificates.get(name).and_then(|record| record.targets.get(&target.name));
-        let now = self.before.get(&target.name).into_iter().flatten();
+        let now = self.before.of(target, name).iter();
         let then = told.into_iter().flat_map(|told| &told.served);
         let address = address.to_string();
         now.chain(then)
@@ -101,22 +106,11 @@ impl Delivery<'_> {
             .any(|s| s.fingerprint.is_some() && (s.fingerprint == old || s.fingerprint == live))
     }
 
-    pub(super) fn keep_seen(&mut self, target: &Target, seen: &[Served]) {
-        let all = self.after.entry(target.name.clone()).or_default();
-        for new in seen {
-            match all.iter_mut().find(|old| same_pair(old, new)) {
-                Some(old) => *old = new.clone(),
-                None => all.push(new.clone()),
-            }
-        }
-    }
-
     /// Keeps what was seen in the ledger: the measure of the next pass.
     pub(super) fn remember_served(&mut self, targets: &[Target]) {
         for target in targets {
-            let seen = self.after.get(&target.name).cloned().unwrap_or_default();
-            for (name, names) in self.members(target) {
-                let mine: Vec<Served> = seen.iter().filter(|s| names.contains(&s.name)).cloned().collect();
+            for (name, _) in self.members(target) {
+                let mine = self.after.of(target, &name).to_vec();
                 let live = self.target_live(&name).map(|live| live.fingerprint);
                 let told: &mut Told =
                     self.ledger.certificates.entry(name).or_default().targets.entry(target.name.clone()).or_default();
@@ -131,6 +125,36 @@ impl Delivery<'_> {
         if !targets.is_empty() {
             self.save();
         }
+    }
+}
+
+/// What was seen, by target and entry.
+#[derive(Default)]
+pub(super) struct Seen(BTreeMap<String, BTreeMap<String, Vec<Served>>>);
+
+impl Seen {
+    pub(super) fn of(&self, target: &Target, name: &str) -> &[Served] {
+        self.0.get(&target.name).and_then(|entries| entries.get(name)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    pub(super) fn all(&self, target: &Target) -> impl Iterator<Item = &Served> {
+        self.0.get(&target.name).into_iter().flat_map(|entries| entries.values().flatten())
+    }
+
+    /// The newer answer of an address for a name takes the older one's place.
+    pub(super) fn keep(&mut self, target: &Target, name: &str, seen: &[Served]) {
+        let all = self.0.entry(target.name.clone()).or_default().entry(name.to_owned()).or_default();
+        for new in seen {
+            match all.iter_mut().find(|old| same_pair(old, new)) {
+                Some(old) => *old = new.clone(),
+                None => all.push(new.clone()),
+            }
+        }
+    }
+
+    /// All of a target as the other one has it.
+    pub(super) fn take_over(&mut self, target: &Target, other: &Seen) {
+        self.0.insert(target.name.clone(), other.0.get(&target.name).cloned().unwrap_or_default());
     }
 }
 

@@ -1,9 +1,7 @@
 //! What is said of targets, to people.
 
-use std::collections::BTreeMap;
-
 use crate::config::Target;
-use crate::report::{Failure, Live, Served, TargetAction, TargetReport};
+use crate::report::{Live, Served, TargetAction, TargetReport};
 
 /// How a moment is written.
 pub(super) const TIME: &str = "%Y-%m-%d %H:%M:%SZ";
@@ -26,16 +24,6 @@ pub(super) fn quiet(target: &Target) -> TargetReport {
     }
 }
 
-pub(super) fn not_served(target: &Target, wrong: &BTreeMap<String, Vec<Served>>) -> Failure {
-    let mut causes = vec![format!(
-        "`{}` does not serve the new certificate of {}",
-        target.name,
-        quoted(&wrong.keys().cloned().collect::<Vec<_>>())
-    )];
-    causes.extend(wrong.values().flatten().take(4).map(describe));
-    Failure { kind: "verify".to_owned(), causes, hint: None, transient: false }
-}
-
 pub(super) fn describe(seen: &Served) -> String {
     match (&seen.fingerprint, &seen.error) {
         (Some(fingerprint), _) => format!("{} shows {} for `{}`", seen.address, fingerprint.short(), seen.name),
@@ -44,11 +32,27 @@ pub(super) fn describe(seen: &Served) -> String {
     }
 }
 
-pub(super) fn served_now(name: &str, old: &Live, seen: &[Served]) -> String {
+/// Of an address that goes on with the certificate from before.
+pub(super) fn still(seen: &Served) -> String {
+    let leaf = seen.fingerprint.map(|leaf| format!(", {},", leaf.short())).unwrap_or_default();
+    format!("{} still shows the previous one{leaf} for `{}`", seen.address, seen.name)
+}
+
+/// Where a server that said that all was well says why it was not.
+pub(super) fn look_into_log(target: &Target) -> String {
+    match &target.unit {
+        Some(unit) => format!("its reload said that all was well: look into `journalctl -u {unit}` and the server's own log"),
+        None => "its reload said that all was well: look into the server's log".to_owned(),
+    }
+}
+
+/// Of a certificate that is live again: whether it is served again too.
+pub(super) fn put_back(name: &str, old: &Live, seen: &[Served]) -> String {
+    let put_back = format!("put back generation {} of `{name}`", old.generation);
     match seen.iter().find(|s| s.fingerprint != Some(old.fingerprint)) {
-        None if seen.is_empty() => format!("`{name}`: generation {} is live, and no address says what is served", old.generation),
-        None => format!("`{name}`: generation {} is live and served again", old.generation),
-        Some(bad) => format!("`{name}`: generation {} is live, but {}", old.generation, describe(bad)),
+        None if seen.is_empty() => format!("{put_back}; without `verify` nobody knows what is served"),
+        None => format!("{put_back}, which is served again"),
+        Some(bad) => format!("{put_back}, but {}", describe(bad)),
     }
 }
 
