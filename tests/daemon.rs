@@ -277,7 +277,7 @@ async fn hang_ups_and_restarts_neither_repeat_nor_lose_an_alert() {
     let told = |name: &str| world.event_names().iter().filter(|told| *told == name).count();
     let mut daemon = Daemon::start(&world, &format!("{NEVER}{WWW}"));
     daemon.settled();
-    until("the alert", || told("expiring") == 1);
+    until(&world.path(""), "the alert", || told("expiring") == 1);
     daemon.hang_up();
     daemon.hang_up();
     daemon.ends_well();
@@ -285,7 +285,7 @@ async fn hang_ups_and_restarts_neither_repeat_nor_lose_an_alert() {
     daemon.settled();
     add(&world, 1, "www.example.com", 80);
     daemon.hang_up();
-    until("it is over", || told("resolved") == 1 && told("renewed") == 1);
+    until(&world.path(""), "it is over", || told("resolved") == 1 && told("renewed") == 1);
     daemon.ends_well();
     assert_eq!((told("expiring"), told("renewed"), told("resolved")), (1, 1, 1), "{:?}", world.event_names());
 }
