@@ -4,9 +4,12 @@
 //! directory that cannot be written) is an [`Error`].
 
 mod accounts;
+mod context;
 mod deliver;
+mod done;
 mod gather;
 mod live;
+mod look;
 mod pass;
 pub mod plan;
 mod preview;
@@ -32,6 +35,9 @@ use crate::report::Incident;
 use crate::store::{self, Store};
 
 pub use preview::{CertificatePreview, Preview, TargetPreview};
+
+/// `Sync` the marker, which this module's own [`Sync`] hides.
+use std::marker::Sync as Sync_;
 
 /// How long a pass waits for another one that holds the state directory.
 pub const LOCK_WAIT: Duration = Duration::from_secs(120);

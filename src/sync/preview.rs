@@ -9,9 +9,10 @@ use crate::config::{Target, TargetKind};
 use crate::ledger::Ledger;
 use crate::report::Fingerprint;
 
+use super::context::Context;
 use super::deliver::is_urgent;
+use super::done::Done;
 use super::gather::{Finding, Verdict};
-use super::pass::{Context, Done};
 use super::{Error, Scope, Sync, window};
 
 /// `plan --json`, version 1.

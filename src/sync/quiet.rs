@@ -15,8 +15,9 @@ use crate::report::{Action, CertificateReport};
 use crate::store::{Seal, Store};
 
 use super::accounts::{Account, is_seen};
+use super::context::Context;
+use super::done::is_untold;
 use super::gather::{current_id, wanted_key};
-use super::pass::{Context, is_untold};
 use super::successor::{self, Wish};
 use super::{Scope, Sync};
 

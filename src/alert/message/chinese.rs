@@ -117,8 +117,7 @@ fn deploy_failed(
     held: Option<&str>,
 ) -> String {
     let what = if certificates.is_empty() { "证书".to_owned() } else { format!("证书 {}", list(certificates)) };
-    let state =
-        if rolled_back { "已恢复为上一份证书。" } else { "服务仍使用已加载的证书。" };
+    let state = if rolled_back { "已恢复为上一份证书。" } else { "服务仍使用已加载的证书。" };
     let held = held.map(|why| format!("该证书已被搁置，不再自动重试：{}", full_stop(&quote(why), '。'))).unwrap_or_default();
     let is_rejected = rolled_back || !held.is_empty();
     let (hint, says_how) = hint.map(|hint| advice(hint, only(certificates))).unwrap_or_default();
