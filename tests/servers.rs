@@ -313,7 +313,8 @@ async fn an_rsa_and_an_ec_certificate_beside_each_other_are_both_seen_and_stay_q
     // Each would take the other's renewal for its own.
     let text =
         |deploy: &str| entries(&["rsa", "ec"], deploy).replace("[[certificate]]\n", "[[certificate]]\nsuccessor = \"ignore\"\n");
-    (issue(0, Key::Rsa2048, 60), issue(1, Key::P256, 60));
+    issue(0, Key::Rsa2048, 60);
+    issue(1, Key::P256, 60);
     assert!(world.pass(&world.sync(&text(""))).await.is_ok());
     let port = free_port();
     let pem = |name| world.live(name).join("combined.pem").display().to_string();

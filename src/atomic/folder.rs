@@ -1,6 +1,6 @@
 //! Folders: made with exact modes, synced, swept, removed without a half-removed one being seen.
 
-use std::fs::{DirBuilder, File, Metadata, Permissions};
+use std::fs::{DirBuilder, DirEntry, File, Metadata, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -101,6 +101,15 @@ pub fn remove_tree(path: &Path) -> Result<bool, Error> {
 
 /// Names in a folder, sorted; empty when there is no folder. Names that are no UTF-8 are none of ours and left out.
 pub fn list(path: &Path) -> Result<Vec<String>, Error> {
+    names(path, |_| true)
+}
+
+/// As [`list`], but only the symbolic links.
+pub fn list_links(path: &Path) -> Result<Vec<String>, Error> {
+    names(path, |entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()))
+}
+
+fn names(path: &Path, is_wanted: impl Fn(&DirEntry) -> bool) -> Result<Vec<String>, Error> {
     let entries = match step("atomic.read", "list folder", path, || std::fs::read_dir(path)) {
         Ok(entries) => entries,
         Err(error) if error.is_missing() => return Ok(Vec::new()),
@@ -110,23 +119,7 @@ pub fn list(path: &Path) -> Result<Vec<String>, Error> {
     let mut names = Vec::new();
     for entry in entries.take(MAX_ENTRIES) {
         let entry = entry.map_err(|error| Error::io("list folder", path, error))?;
-        names.extend(entry.file_name().into_string().ok());
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// As [`list`], but only the symbolic links.
-pub fn list_links(path: &Path) -> Result<Vec<String>, Error> {
-    let entries = match step("atomic.read", "list folder", path, || std::fs::read_dir(path)) {
-        Ok(entries) => entries,
-        Err(error) if error.is_missing() => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut names = Vec::new();
-    for entry in entries.take(MAX_ENTRIES) {
-        let entry = entry.map_err(|error| Error::io("list folder", path, error))?;
-        if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+        if is_wanted(&entry) {
             names.extend(entry.file_name().into_string().ok());
         }
     }
@@ -137,7 +130,7 @@ pub fn list_links(path: &Path) -> Result<Vec<String>, Error> {
 /// Removes what dead processes left in `folder`: entries that start with `prefix`, belong to us and are not locked by a living writer.
 pub fn sweep(folder: &Path, prefix: &str) -> Result<Vec<PathBuf>, Error> {
     let mut swept = Vec::new();
-    for name in list(folder)?.iter().filter(|name| name.starts_with(prefix)) {
+    for name in names(folder, |entry| entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()))? {
         let path = folder.join(name);
         // Locked until it is gone: a writer that just made it notices and makes another.
         if let Some(_lock) = stray(&path)? {

@@ -1,6 +1,8 @@
 //! How the ledger lies on disk: JSON with one record in each line, small to read for us and still lines to look for with grep and diff.
 
 use std::io::{self, BufRead, Write};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread;
 
 use serde::Serialize;
 use serde_json::de::Deserializer;
@@ -17,22 +19,51 @@ pub(super) fn encode(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Erro
 
 /// The ledger in text that [`encode`] laid out, one record after the other: of ten thousand the text alone is many megabytes. `None` for any
 /// other text, which may still be a ledger.
-pub(super) fn decode(mut text: impl BufRead) -> Option<Ledger> {
-    let (mut rest, mut records, mut line) = (Vec::new(), Vec::new(), Vec::new());
-    let mut is_inside = false;
-    while text.read_until(b'\n', &mut line).ok()? > 0 {
-        match line.strip_prefix(RECORD) {
-            Some(text) if is_inside => records.push(record(text)?),
-            _ => {
-                is_inside = line == CERTIFICATES;
-                rest.extend_from_slice(&line);
-            }
-        }
-        line.clear();
-    }
+pub(super) fn decode(text: impl BufRead) -> Option<Ledger> {
+    let (filled, waiting) = mpsc::sync_channel(1);
+    // While one thread reads the text, another makes records of what was read before.
+    let (rest, records) = thread::scope(|scope| {
+        let other = thread::Builder::new().name("ledger".to_owned()).spawn_scoped(scope, || records(waiting)).ok()?;
+        let rest = sort_lines(text, filled)?;
+        Some((rest, other.join().ok()??))
+    })?;
     let ledger: Ledger = serde_json::from_slice(&rest).ok()?;
     // What lies elsewhere in another layout would be lost.
     ledger.certificates.is_empty().then(|| Ledger { certificates: records.into_iter().collect(), ..ledger })
+}
+
+/// Hands on the lines of records, many at once; what is around them comes back.
+fn sort_lines(mut text: impl BufRead, filled: SyncSender<Vec<u8>>) -> Option<Vec<u8>> {
+    let (mut rest, mut batch, mut is_inside) = (Vec::new(), Vec::new(), false);
+    loop {
+        let start = batch.len();
+        let length = text.read_until(b'\n', &mut batch).ok()?;
+        let line = batch.get(start..)?;
+        if !(is_inside && line.starts_with(RECORD)) {
+            is_inside = line == CERTIFICATES;
+            rest.extend_from_slice(line);
+            batch.truncate(start);
+        }
+        if batch.len() > BATCH || length == 0 {
+            filled.send(std::mem::take(&mut batch)).ok()?;
+        }
+        if length == 0 {
+            return Some(rest);
+        }
+    }
+}
+
+/// Bytes of records handed on at once.
+const BATCH: usize = 64 * 1024;
+
+fn records(batches: Receiver<Vec<u8>>) -> Option<Vec<(String, Box<CertificateRecord>)>> {
+    let mut records = Vec::new();
+    for batch in batches {
+        for line in batch.split_inclusive(|byte| *byte == b'\n') {
+            records.push(record(line.strip_prefix(RECORD)?)?);
+        }
+    }
+    Some(records)
 }
 
 /// Starts the line of a record.
