@@ -220,6 +220,23 @@ async fn a_server_that_does_not_run_is_pending_and_no_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_goes_back_to_a_certificate_that_is_about_to_end() {
+    let site = Site::new(&["www"]).await;
+    let ending = site.world.pki.issue(Leaf::new([host("www")]).days(2));
+    let sync = site.settled(&site.reload("")).await;
+    site.world.cloud.huawei.replace(&id(0), ending.clone());
+    sync.pass(&world::scope(&["www"], true), &site.world.stop, &|_| ()).await.unwrap();
+    assert_eq!(site.served(0).await, ending.sha256);
+    std::fs::copy(site.world.live("www").join("cert.pem"), site.world.path("first.pem")).unwrap();
+    site.reload(&format!("if {NEW}; then echo \"{WORDS}\" >&2; exit 1; fi"));
+    let new = site.renew(0);
+    let report = site.world.pass(&sync).await;
+    assert_eq!((report.targets[0].action, live(&report, "www")), (TargetAction::Failed, new.sha256), "{:?}", report.targets);
+    let told = site.event("deploy_failed");
+    assert!(told.contains("there is nothing good to put back, so the new files stay") && told.contains(WORDS), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_goes_down_with_the_new_certificate_brings_the_old_one_back() {
     let site = Site::new(&["www"]).await;
     let configuration = format!("{}/nginx.conf", site.nginx.argv(&[])[2]);

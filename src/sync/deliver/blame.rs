@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::config::Target;
 use crate::deploy::{self, Expected};
@@ -127,10 +127,8 @@ impl Delivery<'_> {
 
     /// Whether the previous generation of a changed entry is a refuge.
     fn may_go_back(&self, name: &str) -> bool {
-        let now = self.clock.now();
         let Some(Change { old: Some(old), new, .. }) = self.changes.get(name) else { return false };
-        let new_is_valid = new.bundle.not_after() > now;
-        !(new_is_valid && old.bundle.not_after() < now + REFUGE)
+        is_refuge(old.bundle.not_after(), new.bundle.not_after(), self.clock.now())
     }
 
     /// Wrong certificates are served: those with a refuge go back, with every target of theirs.
@@ -274,6 +272,11 @@ impl Delivery<'_> {
     }
 }
 
+/// Never back to what has ended or soon does, while the new one is valid (decision 10).
+fn is_refuge(old_end: Timestamp, new_end: Timestamp, now: Timestamp) -> bool {
+    new_end <= now || old_end >= now + REFUGE
+}
+
 /// What is tried next when a group holds a culprit.
 fn halves(group: &[String]) -> Vec<Vec<String>> {
     let (one, other) = group.split_at(group.len() / 2);
@@ -293,5 +296,33 @@ impl Step {
             Step::Test => deploy::test(target).await,
             Step::Reload => deploy::reload(target).await,
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_within_three_days_is_no_refuge_while_the_new_one_is_valid() {
+        let (now, later) = ("2026-11-22T12:00:00Z", "2027-11-22T12:00:00Z");
+        for (old_end, new_end, expected) in [
+            ("2026-11-25T12:00:00Z", later, true),
+            ("2026-11-25T11:59:59Z", later, false),
+            ("2026-11-22T11:00:00Z", later, false),
+            ("2026-11-25T11:59:59Z", now, true),
+            ("2026-11-25T11:59:59Z", "2026-11-22T12:00:01Z", false),
+        ] {
+            let [old_end, new_end, now] = [old_end, new_end, now].map(|at| at.parse().unwrap());
+            assert_eq!(is_refuge(old_end, new_end, now), expected, "{old_end} {new_end}");
+        }
+    }
+
+    #[test]
+    fn halves_lose_nobody() {
+        let group: Vec<String> = (0..7).map(|at| at.to_string()).collect();
+        assert_eq!(halves(&group).concat(), group);
+        assert!(halves(&group[..2]).iter().all(|half| half.len() == 1));
     }
 }
