@@ -180,6 +180,36 @@ async fn warn_tells_once_and_installs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_id_that_the_account_does_not_have_is_told_in_every_pass() {
+    let scene = Scene::new("", true).await;
+    let mistyped = scene.world.built(&scene.world.read("config.toml").replace(OLD, "scs0000000000009"));
+    for _ in 0..2 {
+        let report = scene.world.pass(&mistyped).await;
+        assert_eq!((www(&report).action, sha256(&report)), (Action::Failed, scene.old.sha256.clone()));
+        let error = www(&report).error.as_ref().unwrap().to_string();
+        assert!(error.contains("scs0000000000009"), "{error}");
+    }
+    assert_eq!(www(&scene.pass().await).action, Action::Unchanged, "the right one again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_demanded_anew_and_not_covered_is_told_by_the_next_pass() {
+    let mut scene = Scene::new("", true).await;
+    // What is new on disk is read again; a minute later nothing is.
+    scene.world.clock = Clock::manual(Timestamp::now() + SignedDuration::from_mins(1));
+    scene.sync = scene.world.built(&scene.world.read("config.toml"));
+    scene.pass().await;
+    scene.pass().await;
+    let text = scene.world.read("config.toml");
+    let demand = format!("id = \"{OLD}\"\nnames = [\"api.example.com\"]\n");
+    let demanding = scene.world.built(&text.replace(&format!("id = \"{OLD}\"\n"), &demand));
+    let report = scene.world.pass(&demanding).await;
+    assert_eq!((www(&report).action, sha256(&report)), (Action::Failed, scene.old.sha256.clone()));
+    let error = www(&report).error.as_ref().unwrap().to_string();
+    assert!(error.contains("api.example.com"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ignore_shows_the_sibling_in_status_and_tells_nobody() {
     let scene = Scene::new("successor = \"ignore\"\n", true).await;
     scene.add(NEW, scene.issue(80));

@@ -33,6 +33,7 @@ use crate::report::Fingerprint;
 
 pub use encode::encode;
 pub use error::{Error, KeyProblem};
+pub use names::covers;
 pub use pkcs12::{MAX_PKCS12_BYTES, MAX_PKCS12_ROUNDS, pkcs12_holds};
 pub use placeholder::{PLACEHOLDER_LIFETIME, is_placeholder, self_signed};
 pub use roots::{MAX_ROOTS_BYTES, Roots};

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 /// Whether one of `names` covers `wanted`: a DNS name, a wildcard, or an IP address. A wildcard stands for exactly one whole
 /// left-most label above at least two others; a wildcard asked for needs the same wildcard; an address only fits itself.
-pub(super) fn covers(names: &[String], wanted: &str) -> bool {
+pub fn covers(names: &[String], wanted: &str) -> bool {
     let wanted = normal(wanted);
     if let Some(address) = address(&wanted) {
         return names.iter().any(|name| name.parse() == Ok(address));

@@ -200,7 +200,7 @@ fn needs_fetch(case: &Case<'_>, finding: &Finding) -> bool {
         || record.full_check.is_none_or(|due| due <= case.now)
         || record.key_file_hash != finding.key_file_hash
         || record.last_error.is_some()
-        || case.live.is_some_and(is_stand_in)
+        || case.live.is_some_and(|live| is_stand_in(live) || !missing(&live.bundle, demanded(case.entry).into_iter()).is_empty())
         || (!live_is_fetched && !held_still)
 }
 
@@ -314,7 +314,7 @@ fn key_file_hash(entry: &Certificate) -> Option<String> {
 }
 
 /// Every name the entry asks for.
-fn demanded(entry: &Certificate) -> Vec<&str> {
+pub(super) fn demanded(entry: &Certificate) -> Vec<&str> {
     let mut names: Vec<&str> = entry.names.iter().map(String::as_str).collect();
     if let Wanted::Domain(domain) = &entry.wanted
         && !names.contains(&domain.as_str())
@@ -330,8 +330,10 @@ fn missing<'n>(bundle: &Bundle, names: impl Iterator<Item = &'n str>) -> Vec<Str
 
 /// Looks for a renewal (or, for a domain, the first choice); `Some` when one is to be installed.
 async fn look_for_successor(case: &Case<'_>, id: Option<&str>, row: Option<&Listed>, finding: &mut Finding) -> Option<Finding> {
-    if id.is_some() && case.live.is_none() {
-        // Nothing live yet: the configured one comes first, and whether there is a better one is the next pass's question.
+    let is_another_wish = !case.record.wanted.is_empty() && case.record.wanted != wanted_key(case.entry);
+    if id.is_some() && (case.live.is_none() || (row.is_none() && is_another_wish)) {
+        // Nothing live yet, or the operator wrote another id: that one comes first, and whether there is a better one is the next pass's
+        // question.
         return None;
     }
     let current = row.map(|row| case.account.as_row(row));

@@ -8,16 +8,17 @@ use std::thread::available_parallelism;
 
 use jiff::Timestamp;
 
+use crate::certificate::covers;
 use crate::config::{Certificate, Format, Settings, Wanted};
 use crate::ledger::{CertificateRecord, Ledger};
 use crate::provider::Listed;
-use crate::report::{Action, CertificateReport};
+use crate::report::{Action, CertificateReport, Live};
 use crate::store::{Seal, Store};
 
 use super::accounts::{Account, is_seen};
 use super::context::Context;
 use super::done::is_untold;
-use super::gather::{current_id, wanted_key};
+use super::gather::{current_id, demanded, wanted_key};
 use super::successor::{self, Wish};
 use super::{Scope, Sync};
 
@@ -131,7 +132,8 @@ impl<'a> Quiet<'a> {
 /// Whether the ledger alone leaves nothing open.
 fn is_settled(entry: &Certificate, record: &CertificateRecord, now: Timestamp) -> bool {
     let needs_reading = entry.key_file.is_some() || entry.outputs.iter().any(|output| output.format == Format::Pkcs12);
-    record.live.as_ref().is_some_and(|live| record.fetched == Some(live.fingerprint))
+    let covers = |live: &Live| demanded(entry).into_iter().all(|name| covers(&live.names, name));
+    record.live.as_ref().is_some_and(|live| record.fetched == Some(live.fingerprint) && covers(live))
         && record.full_check.is_some_and(|due| due > now)
         && record.held.is_none()
         && record.last_error.is_none()
