@@ -9,5 +9,5 @@ export RUSTC_BOOTSTRAP=1
 for target in "$@"; do
     mkdir -p "fuzz/found/$target"
     cargo fuzz run "$target" "fuzz/found/$target" "fuzz/corpus/$target" -- \
-        -max_total_time="$seconds" -max_len=65536 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1
+        -max_total_time="$seconds" -max_len=65536 -timeout=60 -rss_limit_mb=1024 -print_final_stats=1
 done

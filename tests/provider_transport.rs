@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use certsyncd::clock::Clock;
 use certsyncd::config::{Cloud, Huawei, HuaweiApi};
-use certsyncd::provider::http::{ARCHIVE_LIMIT, CERTIFICATE_LIMIT, ERROR_LIMIT, LISTING_LIMIT};
+use certsyncd::provider::http::{ARCHIVE_LIMIT, CA_LIMIT, CERTIFICATE_LIMIT, ERROR_LIMIT, LISTING_LIMIT};
 use certsyncd::provider::{Cause, Client, FAILURES_TO_OPEN, Limits};
 use jiff::SignedDuration;
 use scripted::*;
@@ -311,7 +311,17 @@ async fn a_ca_file_must_be_there_and_hold_certificates() {
         ca_file: Some(path),
         ..provider(Cloud::Cds(cds_settings(&"https://localhost".parse().unwrap())))
     };
-    for (path, why) in [(folder.path().join("none.pem"), "No such file"), (empty, "no PEM certificate")] {
+    let large = folder.path().join("large.pem");
+    std::fs::write(&large, vec![b'#'; CA_LIMIT as usize + 1]).unwrap();
+    let full = folder.path().join("full.pem");
+    std::fs::write(&full, vec![b'#'; CA_LIMIT as usize]).unwrap();
+    for (path, why) in [
+        (folder.path().join("none.pem"), "no such file"),
+        (empty, "no PEM certificate"),
+        (full, "no PEM certificate"),
+        (large, "larger than 4194304 bytes"),
+        ("/dev/zero".into(), "no regular file"),
+    ] {
         let error = Client::new(&settings(path.clone()), Clock::system()).err().unwrap();
         let said = error.to_failure().to_string();
         assert!(error.kind() == "setup" && said.contains(path.to_str().unwrap()) && said.contains(why), "{said}");
