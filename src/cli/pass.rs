@@ -201,11 +201,19 @@ fn people(report: &Report) -> String {
     text
 }
 
-/// What failed, for stderr.
+/// What failed, for stderr: once for all certificates of a provider that failed alike.
 fn failures(report: &Report) -> Vec<String> {
-    let certificates = report.certificates.iter().filter_map(|certificate| {
-        let error = certificate.error.clone()?;
-        Some(error.context(format!("failed to sync `{}` from `{}`", certificate.name, certificate.provider)))
+    let mut alike: Vec<(&CertificateReport, &Failure, Vec<&str>)> = Vec::new();
+    for certificate in &report.certificates {
+        let Some(error) = &certificate.error else { continue };
+        let is_alike = |group: &&mut (&CertificateReport, &Failure, _)| group.0.provider == certificate.provider && group.1 == error;
+        match alike.iter_mut().find(is_alike) {
+            Some((_, _, names)) => names.push(&certificate.name),
+            None => alike.push((certificate, error, vec![&certificate.name])),
+        }
+    }
+    let certificates = alike.into_iter().map(|(first, error, names)| {
+        error.clone().context(format!("failed to sync {} from `{}`", in_short(&names), first.provider))
     });
     let targets = report
         .targets
@@ -213,6 +221,20 @@ fn failures(report: &Report) -> Vec<String> {
         .filter_map(|target| Some(target.error.clone()?.context(format!("failed to deploy to `{}`", target.name))));
     certificates.chain(targets).map(|failure| print::failure(&failure)).collect()
 }
+
+/// `` `a` ``, `` `a`, `b` and `c` ``, `` `a`, `b`, `c` and 297 others ``.
+fn in_short(names: &[&str]) -> String {
+    let (shown, rest) = names.split_at(names.len().min(MAX_NAMES));
+    let mut shown: Vec<String> = shown.iter().map(|name| format!("`{name}`")).collect();
+    let last = match rest.len() {
+        0 => shown.pop().unwrap_or_default(),
+        others => counted(others, "other"),
+    };
+    if shown.is_empty() { last } else { format!("{} and {last}", shown.join(", ")) }
+}
+
+/// Names in one line of failures.
+const MAX_NAMES: usize = 8;
 
 fn action_word(action: Action) -> &'static str {
     match action {
@@ -294,5 +316,19 @@ impl<'a> Output<'a> {
             requests: report.requests,
             duration_ms: report.finished.duration_since(report.started).as_millis(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_short() {
+        assert_eq!(in_short(&["a"]), "`a`");
+        assert_eq!(in_short(&["a", "b"]), "`a` and `b`");
+        assert_eq!(in_short(&["a"; 8]).matches("`a`").count(), 8);
+        assert!(in_short(&["a"; 9]).ends_with("`a` and 1 other"));
+        assert!(in_short(&["a"; 300]).ends_with("`a` and 292 others"));
     }
 }

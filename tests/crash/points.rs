@@ -202,10 +202,13 @@ async fn a_parser_that_panics_is_one_certificates_failure() {
     let live = |name: &str| read_as_server(&host.state(), name).unwrap();
     let output = host.run("sync.read:1=panic");
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("panicked at src/failpoint.rs") && said.contains("a defect of certsyncd ended it"), "{said}");
-    assert!(live("www") == before("www"), "what could not be read stays as it was");
-    assert!(live("shop") != before("shop") && live("api") != before("api"), "the others go on: {said}");
+    assert!(said.contains("panicked at src/failpoint.rs"), "{said}");
+    // Whichever was read first stays as it was, and the others go on.
+    let stayed: Vec<&str> = ["api", "shop", "www"].into_iter().filter(|name| live(name) == before(name)).collect();
+    assert_eq!(stayed.len(), 1, "{stayed:?}: {said}");
+    // What is renewed under its own id failed; a renewal under another id is one that will not do, and remembered as such.
+    let (code, word) = if stayed == ["shop"] { (0, "unchanged") } else { (1, "a defect of certsyncd ended it") };
+    assert!(output.status.code() == Some(code) && said.contains(word), "{stayed:?}: {said}");
     let noted = holding(&host.state(), "a defect of certsyncd ended it");
     assert!(noted.iter().any(|path| path.ends_with("ledger.json")), "it is not in the memory: {noted:?}");
     assert!(!said.contains(WORDS) && holding(&host.world.path("run"), WORDS).is_empty(), "{said}");
