@@ -7,7 +7,7 @@ use std::path::Path;
 
 use certsyncd::config::EventKind;
 use certsyncd::ledger::{
-    CertificateRecord, Delivery, Error, FILE, Ledger, MAX_LEDGER, PassRecord, Raised, Rejection, TargetRecord,
+    CertificateRecord, Delivery, Error, FILE, Ledger, MAX_LEDGER, PULSE, PassRecord, Raised, Rejection, TargetRecord,
 };
 use certsyncd::report::{Fingerprint, Live, Valid};
 use jiff::Timestamp;
@@ -197,6 +197,26 @@ proptest! {
         let at = at.min(text.len());
         text.splice(at..(at + cut).min(text.len()), put.into_bytes());
         loads_or_is_refused(&text);
+    }
+
+    /// The same of the layout that is written, which is read line by line.
+    #[test]
+    fn any_edit_of_what_is_saved_loads_or_is_refused(at in 0usize..4000, cut in 0usize..40, put in "[\\x0a\\x20-\\x7e]{0,20}") {
+        let state = tempfile::tempdir().unwrap();
+        full().save(state.path()).unwrap();
+        let mut text = std::fs::read(state.path().join(FILE)).unwrap();
+        let at = at.min(text.len());
+        text.splice(at..(at + cut).min(text.len()), put.into_bytes());
+        loads_or_is_refused(&text);
+    }
+
+    /// Whatever lies there as the pulse, the ledger is the ledger.
+    #[test]
+    fn any_pulse_is_of_no_consequence(bytes in proptest::collection::vec(any::<u8>(), 0..500)) {
+        let state = tempfile::tempdir().unwrap();
+        full().save(state.path()).unwrap();
+        std::fs::write(state.path().join(PULSE), bytes).unwrap();
+        prop_assert_eq!(Ledger::load(state.path()).unwrap().ledger, full());
     }
 }
 

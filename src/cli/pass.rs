@@ -206,7 +206,8 @@ fn failures(report: &Report) -> Vec<String> {
     let mut alike: Vec<(&CertificateReport, &Failure, Vec<&str>)> = Vec::new();
     for certificate in &report.certificates {
         let Some(error) = &certificate.error else { continue };
-        let is_alike = |group: &&mut (&CertificateReport, &Failure, _)| group.0.provider == certificate.provider && group.1 == error;
+        let is_alike =
+            |group: &&mut (&CertificateReport, &Failure, _)| group.0.provider == certificate.provider && group.1 == error;
         match alike.iter_mut().find(is_alike) {
             Some((_, _, names)) => names.push(&certificate.name),
             None => alike.push((certificate, error, vec![&certificate.name])),

@@ -374,12 +374,14 @@ fn unfit_key(row: &Listed, context: &str) -> String {
     format!("{}|{context}", seen(row))
 }
 
-/// By what a candidate is judged besides itself, as a short text: what is live, the names asked for, the key file, whom we trust.
+/// By what a candidate is judged besides itself, as a short text: what is live, the names asked for, the key file, whom we trust, and who
+/// judges.
 fn context(case: &Case<'_>, names: &[String]) -> String {
     let live = case.live.map(|live| live.bundle.fingerprint().to_string()).unwrap_or_default();
     let trust = if case.entry.trust == Trust::Any { "any" } else { "public" };
     let key_file = key_file_hash(case.entry).unwrap_or_default();
-    let parts = [live.as_str(), &names.join(","), trust, &key_file, &case.roots.fingerprint()];
+    // What an earlier version could not read, this one may.
+    let parts = [live.as_str(), &names.join(","), trust, &key_file, &case.roots.fingerprint(), env!("CARGO_PKG_VERSION")];
     hex::encode(Sha256::digest(parts.join("|")).get(..8).unwrap_or_default())
 }
 

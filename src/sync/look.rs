@@ -80,7 +80,10 @@ impl Context {
             return None;
         }
         let mut done = Done { seal, ..Done::new(entry, record) };
-        self.tend(&mut done).await;
+        if !self.tend(&mut done).await {
+            // Who cannot see what is live cannot know what is earlier, or covers less: nothing is put in its place.
+            return Some(done);
+        }
         done.finding = stop.run_until_cancelled(self.find(entry, &done)).await?;
         self.stage(&mut done).await;
         Some(done)
@@ -108,8 +111,8 @@ impl Context {
         }
     }
 
-    /// Puts right what someone changed on disk, and finds out what is live.
-    async fn tend(&self, done: &mut Done) {
+    /// Puts right what someone changed on disk, and finds out what is live; `false`: that cannot be seen.
+    async fn tend(&self, done: &mut Done) -> bool {
         let store = self.store.clone();
         let (entry, record, now) = (done.entry.clone(), done.record.clone(), self.now);
         let tended = tokio::task::spawn_blocking(move || tend(&store, &entry, &record, now)).await;
@@ -117,8 +120,12 @@ impl Context {
             Ok(tended) => {
                 (done.live, done.waiting, done.drift) = (tended.live, tended.waiting, tended.drift);
                 (done.outputs, done.problem) = (tended.outputs, tended.problem);
+                tended.is_seen
             }
-            Err(_panic) => done.problem = Some(panicked()),
+            Err(_panic) => {
+                done.problem = Some(panicked());
+                false
+            }
         }
     }
 
@@ -145,18 +152,29 @@ struct Tended {
     /// Hash of each output by path; `None`: nothing is live.
     outputs: Option<BTreeMap<String, String>>,
     problem: Option<Failure>,
+    /// Whether it is known what is live.
+    is_seen: bool,
 }
 
 fn tend(store: &Store, entry: &Certificate, record: &CertificateRecord, now: Timestamp) -> Tended {
-    let mut tended =
-        Tended { live: None, waiting: waiting(store, entry, record), drift: Vec::new(), outputs: None, problem: None };
+    let mut tended = Tended {
+        live: None,
+        waiting: waiting(store, entry, record),
+        drift: Vec::new(),
+        outputs: None,
+        problem: None,
+        is_seen: true,
+    };
     match store.repair(&entry.name, &record.hashes.by_name(), record.live.as_ref().map(|live| live.generation.as_str())) {
         Ok(repair) => {
             tended.drift = repair.drift;
             tended.live = repair.installed;
             tended.drift.extend(repair.damaged.map(|why| format!("{why}; it is fetched again")));
         }
-        Err(error) => tended.problem = Some(Failure::new(error.kind(), &error).hint(error.hint())),
+        Err(error) => {
+            tended.problem = Some(Failure::new(error.kind(), &error).hint(error.hint()));
+            tended.is_seen = false;
+        }
     }
     if tended.live.is_none() && entry.placeholder && tended.problem.is_none() {
         match placeholder(store, entry, now) {

@@ -10,7 +10,7 @@ use crate::alert::rules;
 use crate::config::{Certificate, EventKind};
 use crate::failpoint;
 use crate::ledger::{Base, Ledger, Loaded, PassRecord};
-use crate::report::{CertificateReport, Incident, Report};
+use crate::report::{Action, CertificateReport, Incident, Report};
 use crate::store::{KEEP, Seal};
 
 use super::deliver::Delivery;
@@ -194,8 +194,8 @@ pub(super) fn ledger_rebuilt(ledger: &Ledger) -> Option<Incident> {
 fn concluded(ledger: &mut Ledger, certificate: &CertificateReport) {
     let Some(record) = ledger.certificates.get_mut(&certificate.name) else { return };
     record.drift.clear();
-    // A placeholder was never fetched; what takes its place is no renewal.
-    if record.fetched.is_some() {
+    // A placeholder was never fetched; what takes its place is no renewal. What went live in a pass that failed is told by the next one.
+    if record.fetched.is_some() && certificate.action != Action::Failed {
         record.concluded = certificate.live.as_ref().map(|live| live.fingerprint);
     }
 }

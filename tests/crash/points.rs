@@ -13,6 +13,8 @@ use crate::seen::{fits, holding, read_as_server};
 
 /// Of each point so many hits from the first on, and the last one: points of the disk are hit hundreds of times in the same way.
 const HITS: u32 = 6;
+/// Every so manieth read is refused.
+const READS: usize = 11;
 /// In every panic that `certsyncd::failpoint` makes.
 const WORDS: &str = "WORDS-OF-A-DEFECT";
 
@@ -160,7 +162,12 @@ async fn every_refusal_of_the_system_is_made_up_by_the_next_pass() {
     let calls = |name: &str| ["atomic.", "store.", "ledger."].iter().any(|part| name.starts_with(part));
     let (mut failed, mut passed) = (0, 0);
     let began = Instant::now();
-    for (number, (name, nth, _)) in measure.numbered().into_iter().filter(|(name, nth, _)| calls(name) && *nth <= 3).enumerate() {
+    let mut points: Vec<(String, u32)> = measure.numbered().into_iter().map(|(name, nth, _)| (name, nth)).collect();
+    points.retain(|(name, nth)| calls(name) && *nth <= 3);
+    // Reading is where most can go wrong in silence: some of its hundreds, from all over the pass.
+    let reads = measure.hits.iter().filter(|name| *name == "atomic.read").count() as u32;
+    points.extend((4..=reads).step_by(READS).map(|nth| ("atomic.read".to_owned(), nth)));
+    for (number, (name, nth)) in points.into_iter().enumerate() {
         let errno = ["enospc", "eio", "eacces", "erofs"][(number + nth as usize) % 4];
         let armed = format!("{name}:{nth}={errno}");
         let output = host.disturb(&armed);
