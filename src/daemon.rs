@@ -3,30 +3,31 @@
 //! Start at [`run`]. One pass at a time, in a task of its own, so that signals are answered while it works: SIGTERM and SIGINT stop it
 //! between steps, SIGHUP takes effect when it is over. What fails inside a pass is logged and told, and the next tick comes all the same.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::{self, Outbox};
-use crate::atomic;
 use crate::clock::Clock;
 use crate::config::{self, EventKind, Settings};
 use crate::deploy;
-use crate::ledger::{self, Ledger, Pulse, Written};
-use crate::observe::status::{self, Pace};
+use crate::ledger::{self, Ledger, Pulse};
+use crate::observe::status;
 use crate::observe::systemd::{self, Watchdog};
 use crate::observe::{Board, Document, http, metrics, textfile};
 use crate::report::{Action, Failure, Incident, Report, TargetAction, counted};
 use crate::schedule::{self, Schedule, Tick};
-use crate::store::{SETTLED, Store, lock};
+use crate::store::lock;
 use crate::sync::{self, Memory, Progress, Scope, Sync};
+
+mod traces;
+
+pub use traces::{document, leave_status};
 
 /// READY comes at the latest so long after the start, with the cloud away and nothing on disk.
 pub const READY_AT_LATEST: Duration = Duration::from_secs(90);
@@ -275,7 +276,7 @@ impl Daemon {
         }
         if let Some((base, pass)) = base.zip(ledger.last_pass.clone()) {
             // Of the ledger alone: the document is there in full.
-            leave_pulse(self.sync.store(), &Pulse::new(base, pass));
+            traces::leave_pulse(self.sync.store(), &Pulse::new(base, pass));
         }
         let sentence = systemd::sentence(&document, &settings.daemon.timezone.zone, self.clock.now());
         self.board.publish(settings.clone(), Arc::new(ledger), document);
@@ -389,58 +390,6 @@ async fn ended(pass: &mut Option<Pass>) -> Result<Result<Report, sync::Error>, t
     match pass {
         Some(pass) => pass.await,
         None => std::future::pending().await,
-    }
-}
-
-/// The status document as of now.
-pub fn document(settings: &Settings, store: &Store, ledger: &Ledger, clock: &Clock) -> Document {
-    let now = clock.now();
-    let known: BTreeSet<&str> = settings.certificates.iter().map(|entry| entry.name.as_str()).collect();
-    let on_disk = store.live_names(|name| known.contains(name)).unwrap_or_default();
-    status::document(Some(settings), ledger, &on_disk, pace(settings, now), now)
-}
-
-fn pace(settings: &Settings, now: Timestamp) -> Pace {
-    let daemon = &settings.daemon;
-    Pace {
-        next_pass: schedule::next(&daemon.schedule, &daemon.timezone, now),
-        interval: schedule::interval(&daemon.schedule, &daemon.timezone, now),
-    }
-}
-
-/// Leaves what `status` shows to those who may not read the ledger: the whole document, or after a pass in which nothing changed only its
-/// times, when the document that is there was made by this configuration.
-pub fn leave_status(sync: &Sync, memory: &Memory, clock: &Clock) {
-    let (store, now) = (sync.store(), clock.now());
-    let Some((base, pass)) = memory.base.zip(memory.ledger.last_pass.clone()) else {
-        return write_document(sync, memory, clock);
-    };
-    let configuration =
-        atomic::trace(&sync.settings().path).ok().flatten().filter(|trace| pass.started - SETTLED >= trace.changed);
-    let (configuration, finished) = (configuration.map(|trace| trace.to_string()), pass.finished);
-    let before = Pulse::read(store.root()).and_then(|pulse| pulse.document);
-    let holds = |written: &Written| {
-        Some(&written.configuration) == configuration.as_ref() && Some(&written.file) == status::trace(store.root()).as_ref()
-    };
-    let document = before.filter(holds).or_else(|| {
-        write_document(sync, memory, clock);
-        Some(Written { last_pass: finished, file: status::trace(store.root())?, configuration: configuration.clone()? })
-    });
-    let pace = pace(sync.settings(), now);
-    let interval_seconds = pace.interval.map(|interval| interval.as_secs());
-    leave_pulse(store, &Pulse { document, next_pass: pace.next_pass, interval_seconds, ..Pulse::new(base, pass) });
-}
-
-fn write_document(sync: &Sync, memory: &Memory, clock: &Clock) {
-    let document = document(sync.settings(), sync.store(), &memory.ledger, clock);
-    if let Err(error) = status::write(sync.store().root(), &document) {
-        tracing::warn!("failed to write the status file: {error}");
-    }
-}
-
-fn leave_pulse(store: &Store, pulse: &Pulse) {
-    if let Err(error) = pulse.write(store.root()) {
-        tracing::warn!("failed to note when the last pass was: {error}");
     }
 }
 

@@ -199,7 +199,7 @@ proptest! {
         loads_or_is_refused(&text);
     }
 
-    /// The same of the layout that is written, which is read line by line.
+    /// The same of the layout that is written.
     #[test]
     fn any_edit_of_what_is_saved_loads_or_is_refused(at in 0usize..4000, cut in 0usize..40, put in "[\\x0a\\x20-\\x7e]{0,20}") {
         let state = tempfile::tempdir().unwrap();

@@ -53,21 +53,6 @@ pub fn read(path: &Path, max: u64) -> Result<Option<Zeroizing<Vec<u8>>>, Error> 
     opened(step("atomic.read", "open", path, open), path)?.map(|file| bytes(&file, path, max)).transpose()
 }
 
-/// The text of a regular file line by line (a link is followed); `None` when it is not there, or something else. Refuses more than `max`
-/// bytes, and ends after so many if it grows meanwhile.
-pub fn lines(path: &Path, max: u64) -> Result<Option<impl io::BufRead>, Error> {
-    let open = || rustix::fs::open(path, READING, Mode::empty());
-    let Some(file) = opened(step("atomic.read", "open", path, open), path)? else { return Ok(None) };
-    let found = step("atomic.read", "look at", path, || file.metadata())?;
-    if found.len() > max {
-        return Err(Error::TooLarge { path: path.to_owned(), max });
-    }
-    Ok(found.is_file().then(|| io::BufReader::with_capacity(LINES, file.take(max))))
-}
-
-/// Bytes read at once for [`lines`].
-const LINES: usize = 64 * 1024;
-
 /// Whether the regular file at `path` holds exactly `expected`; ends at the first difference.
 pub(super) fn holds(path: &Path, expected: &[u8]) -> Result<bool, Error> {
     let open = || rustix::fs::open(path, READING, Mode::empty());

@@ -153,9 +153,6 @@ struct File<'a> {
 
 fn read(state_dir: &Path) -> Result<(Loaded, bool), Error> {
     let path = state_dir.join(FILE);
-    if let Some(ledger) = read_as_written(&path) {
-        return Ok((followed(Loaded { base: ledger.base(), ledger, rebuilt: None }, state_dir), false));
-    }
     let bytes = match atomic::read(&path, MAX_LEDGER) {
         // No secret is in it: nothing of these megabytes needs wiping.
         Ok(Some(mut bytes)) => std::mem::take(&mut *bytes),
@@ -165,23 +162,12 @@ fn read(state_dir: &Path) -> Result<(Loaded, bool), Error> {
         }
         Err(error) => return Err(error.into()),
     };
-    let loaded = Ledger::parse(&bytes, &path)?;
-    let is_damaged = loaded.rebuilt.is_some();
-    Ok((followed(loaded, state_dir), is_damaged))
-}
-
-/// The file record by record, without ever holding all of its text; `None` when it is not as we write it, for any reason.
-fn read_as_written(path: &Path) -> Option<Ledger> {
-    let lines = atomic::lines(path, MAX_LEDGER).ok().flatten()?;
-    layout::decode(lines).filter(|ledger| ledger.version == VERSION)
-}
-
-/// With the times of quiet passes since it was written.
-fn followed(mut loaded: Loaded, state_dir: &Path) -> Loaded {
+    let mut loaded = Ledger::parse(&bytes, &path)?;
     if let Some(pulse) = loaded.base.and_then(|_| Pulse::read(state_dir)) {
         loaded.ledger.follow(&pulse);
     }
-    loaded
+    let is_damaged = loaded.rebuilt.is_some();
+    Ok((loaded, is_damaged))
 }
 
 /// No ledger beside generations is a loss; in a new state directory it is not.

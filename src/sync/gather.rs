@@ -2,35 +2,18 @@
 //!
 //! Start at [`gather`]. It never fails as a whole: what went wrong is the [`Finding`]'s verdict.
 
-use jiff::{SignedDuration, Timestamp};
-use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, oneshot};
+use jiff::Timestamp;
 
-use crate::archive;
-use crate::atomic;
-use crate::certificate::{self, Bundle, Piece, Roots};
-use crate::config::{Certificate, Successor, Trust, Wanted};
-use crate::failpoint;
+use crate::certificate::{self, Bundle, Roots};
+use crate::config::{Certificate, Wanted};
 use crate::ledger::CertificateRecord;
-use crate::provider::{Fetched, Listed, Payload};
 use crate::report::{Failure, SuccessorNote, Valid};
 use crate::store::Installed;
 
-use super::accounts::{Account, Holdings, failure, seen};
+use super::accounts::{Account, Holdings, seen};
+use super::offer::{fetch, key_file_hash};
 use super::plan::{self, Decision, Facts, Policy};
-use super::successor::{self, Measure, Wish};
-
-/// Candidates fetched per entry and pass at most: each fetch moves a private key.
-const CANDIDATES_PER_PASS: usize = 3;
-/// Archives on their way or in hand at once: each may be [`archive::MAX_ARCHIVE_BYTES`] long.
-static ARCHIVES: Semaphore = Semaphore::const_new(2);
-/// Answers read at once: a RAR may ask for a dictionary of 32 MiB, and one after the other they are as quick.
-static READING: Semaphore = Semaphore::const_new(1);
-/// A key file is a few kilobytes; more is not a key file.
-const MAX_KEY_FILE: u64 = 256 * 1024;
-
-/// The kind of a failure that is our own: it says nothing about the certificate.
-const DEFECT: &str = "panic";
+use super::renewal::look_for_successor;
 
 /// What was found for one entry.
 pub(super) struct Finding {
@@ -122,7 +105,7 @@ impl Finding {
         Finding::about(None)
     }
 
-    fn about(id: Option<String>) -> Finding {
+    pub(super) fn about(id: Option<String>) -> Finding {
         Finding {
             id,
             valid: None,
@@ -205,7 +188,7 @@ fn needs_fetch(case: &Case<'_>, finding: &Finding) -> bool {
 }
 
 /// Decides on a fetched bundle.
-fn weigh(case: &Case<'_>, bundle: Bundle) -> Verdict {
+pub(super) fn weigh(case: &Case<'_>, bundle: Bundle) -> Verdict {
     let offered = Facts::of(&bundle);
     let policy = Policy {
         missing_names: missing(&bundle, demanded(case.entry).into_iter()),
@@ -221,96 +204,9 @@ fn weigh(case: &Case<'_>, bundle: Bundle) -> Verdict {
     }
 }
 
-/// What was fetched and is proved to be a pair.
-struct Offer {
-    bundle: Bundle,
-    valid: Option<Valid>,
-    notes: Vec<String>,
-}
-
-async fn fetch(case: &Case<'_>, id: &str) -> Result<Offer, Failure> {
-    // The semaphores are never closed.
-    let _turn = if case.account.sends_archives { ARCHIVES.acquire().await.ok() } else { None };
-    let Fetched { payload, valid, notes, .. } = case.account.client.fetch(id).await.map_err(|error| failure(&error))?;
-    let key_file = case.entry.key_file.clone();
-    let bundle = read_apart(move || read_bundle(payload, key_file.as_deref())).await?;
-    let mut notes = notes;
-    notes.extend(bundle.gaps().iter().cloned());
-    Ok(Offer { bundle, valid, notes })
-}
-
-/// Reading is a matter of a processor: a parser that panics is this certificate's failure alone.
-///
-/// One at a time, each in a thread that ends with it: what a greedy archive took goes to the next one, where the threads of a pool would
-/// each keep their own (measured: 130 MiB with eight of them, 50 with one).
-async fn read_apart<T: Send + 'static>(read: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
-    let reading = READING.acquire().await.ok();
-    let (answer, answered) = oneshot::channel();
-    let work = move || {
-        failpoint::reach("sync.read");
-        let done = read();
-        drop(reading);
-        let _ = answer.send(done);
-    };
-    let failed = |why: String| Failure {
-        kind: DEFECT.to_owned(),
-        causes: vec![format!("failed to read what the provider sent: {why}")],
-        hint: Some("please report it, with the place that the log names; the other certificates go on".to_owned()),
-        transient: false,
-    };
-    std::thread::Builder::new().name("reader".to_owned()).spawn(work).map_err(|error| failed(error.to_string()))?;
-    answered.await.unwrap_or_else(|_| Err(failed("a defect of certsyncd ended it".to_owned())))
-}
-
-fn read_bundle(payload: Payload, key_file: Option<&std::path::Path>) -> Result<Bundle, Failure> {
-    let mut pieces = match payload {
-        Payload::Pem(pieces) => pieces,
-        Payload::Archive(bytes) => unpack(&bytes)?,
-    };
-    match (Bundle::assemble(&pieces), key_file) {
-        (Ok(bundle), _) => Ok(bundle),
-        (Err(certificate::Error::NoKey { .. }), Some(path)) => {
-            pieces.push(read_key_file(path)?);
-            Bundle::assemble(&pieces)
-                .map_err(|error| refused(&error).context(format!("failed to use key file `{}`", path.display())))
-        }
-        (Err(error), _) => Err(refused(&error)),
-    }
-}
-
-fn unpack(bytes: &[u8]) -> Result<Vec<Piece>, Failure> {
-    let entries = archive::unpack(bytes).map_err(|error| Failure::new(error.kind(), &error).hint(error.hint()))?;
-    Ok(entries.into_iter().map(|entry| Piece { name: entry.name, bytes: entry.bytes }).collect())
-}
-
-fn read_key_file(path: &std::path::Path) -> Result<Piece, Failure> {
-    let hint = "the provider has no key for this certificate, so this file must hold it; let the user `certsyncd` read it";
-    let failed =
-        |failure: Failure| failure.context(format!("failed to read key file `{}`", path.display())).hint(Some(hint.to_owned()));
-    match atomic::read(path, MAX_KEY_FILE) {
-        Ok(Some(bytes)) => Ok(Piece { name: path.display().to_string(), bytes }),
-        Ok(None) => Err(failed(Failure {
-            kind: "key_file".to_owned(),
-            causes: vec!["there is no such file".to_owned()],
-            hint: None,
-            transient: false,
-        })),
-        Err(error) => Err(failed(Failure::new("key_file", &error))),
-    }
-}
-
 /// Whether what is live is only our own stand-in.
-fn is_stand_in(live: &Installed) -> bool {
+pub(super) fn is_stand_in(live: &Installed) -> bool {
     certificate::is_placeholder(&live.bundle)
-}
-
-fn refused(error: &certificate::Error) -> Failure {
-    Failure::new(error.kind(), error).hint(error.hint())
-}
-
-fn key_file_hash(entry: &Certificate) -> Option<String> {
-    let bytes = atomic::read(entry.key_file.as_deref()?, MAX_KEY_FILE).ok().flatten()?;
-    Some(hex::encode(Sha256::digest(bytes.as_slice())))
 }
 
 /// Every name the entry asks for.
@@ -324,180 +220,8 @@ pub(super) fn demanded(entry: &Certificate) -> Vec<&str> {
     names
 }
 
-fn missing<'n>(bundle: &Bundle, names: impl Iterator<Item = &'n str>) -> Vec<String> {
+pub(super) fn missing<'n>(bundle: &Bundle, names: impl Iterator<Item = &'n str>) -> Vec<String> {
     names.filter(|name| !bundle.covers(name)).map(str::to_owned).collect()
-}
-
-/// Looks for a renewal (or, for a domain, the first choice); `Some` when one is to be installed.
-async fn look_for_successor(case: &Case<'_>, id: Option<&str>, row: Option<&Listed>, finding: &mut Finding) -> Option<Finding> {
-    let is_another_wish = !case.record.wanted.is_empty() && case.record.wanted != wanted_key(case.entry);
-    if id.is_some() && (case.live.is_none() || (row.is_none() && is_another_wish)) {
-        // Nothing live yet, or the operator wrote another id: that one comes first, and whether there is a better one is the next pass's
-        // question.
-        return None;
-    }
-    let current = row.map(|row| case.account.as_row(row));
-    let names = names_to_cover(case);
-    let rows = case.account.rows(&names);
-    let wish = Wish { current: current.as_ref(), current_id: id, names: &names };
-    let candidates: Vec<&Listed> =
-        successor::candidates(&rows, &wish).into_iter().filter_map(|row| case.account.listed(&row.id)).collect();
-    if id.is_some() && case.entry.successor != Successor::Adopt {
-        // A pinned one: only say that there is another.
-        note_newer(&candidates, row, finding);
-        return None;
-    }
-    if candidates.is_empty() && case.record.unfit.is_empty() {
-        return None;
-    }
-    let context = context(case, &names);
-    for (key, why) in case.record.unfit.iter().filter(|(key, _)| key.ends_with(&context)) {
-        finding.near_misses.extend(near_miss(case.account, key, why));
-    }
-    let open: Vec<&Listed> = candidates.into_iter().filter(|row| is_open(case, row, &context)).collect();
-    choose(case, &open, &names, &context, finding).await
-}
-
-/// Whether a candidate was neither found unfit as it is listed now, nor rejected by a server for the time being.
-fn is_open(case: &Case<'_>, row: &Listed, context: &str) -> bool {
-    let key = unfit_key(row, context);
-    let unfit = case.record.unfit.contains_key(&key) && case.record.unfit_until.get(&key).is_none_or(|starts| *starts > case.now);
-    let as_then = case.record.rejected_seen.get(&row.id).is_none_or(|then| *then == seen(row));
-    let rejected = |r: &crate::ledger::Rejection| {
-        r.id.as_deref() == Some(row.id.as_str()) && as_then && r.next_try.is_none_or(|at| at > case.now)
-    };
-    let former = case.record.former_ids.contains(&row.id);
-    case.insist || (!unfit && !case.record.rejected.iter().any(rejected) && !former)
-}
-
-fn unfit_key(row: &Listed, context: &str) -> String {
-    format!("{}|{context}", seen(row))
-}
-
-/// By what a candidate is judged besides itself, as a short text: what is live, the names asked for, the key file, whom we trust, and who
-/// judges.
-fn context(case: &Case<'_>, names: &[String]) -> String {
-    let live = case.live.map(|live| live.bundle.fingerprint().to_string()).unwrap_or_default();
-    let trust = if case.entry.trust == Trust::Any { "any" } else { "public" };
-    let key_file = key_file_hash(case.entry).unwrap_or_default();
-    // What an earlier version could not read, this one may.
-    let parts = [live.as_str(), &names.join(","), trust, &key_file, &case.roots.fingerprint(), env!("CARGO_PKG_VERSION")];
-    hex::encode(Sha256::digest(parts.join("|")).get(..8).unwrap_or_default())
-}
-
-/// Names a successor must cover: the entry's, and those of what is live.
-fn names_to_cover(case: &Case<'_>) -> Vec<String> {
-    let mut names: Vec<String> = demanded(case.entry).into_iter().map(str::to_owned).collect();
-    if let Some(live) = case.live.filter(|live| !is_stand_in(live)) {
-        names.extend(live.bundle.names().iter().filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>());
-    }
-    names
-}
-
-fn note_newer(candidates: &[&Listed], row: Option<&Listed>, finding: &mut Finding) {
-    let later = candidates.iter().find(|candidate| row.is_none_or(|row| candidate.not_after > row.not_after));
-    if let Some(newest) = later {
-        finding.successor = Some(SuccessorNote { id: newest.id.clone(), not_after: newest.not_after.clone() });
-    }
-}
-
-fn near_miss(account: &Account, key: &str, why: &str) -> Option<String> {
-    let id = key.split('|').next()?;
-    account.listed(id).map(|_| format!("`{id}` {why}"))
-}
-
-async fn choose(
-    case: &Case<'_>,
-    candidates: &[&Listed],
-    names: &[String],
-    context: &str,
-    finding: &mut Finding,
-) -> Option<Finding> {
-    if candidates.is_empty() {
-        return None;
-    }
-    let measure = measure(case);
-    let mut fitting = Vec::new();
-    for row in candidates.iter().take(CANDIDATES_PER_PASS) {
-        match fetch(case, &row.id).await {
-            // What could not be fetched or read now may be next time; what was refused is remembered as it is listed.
-            Err(failure) if failure.transient || failure.kind == DEFECT => {
-                finding.notes.push(format!("failed to fetch candidate `{}`: {failure}", row.id))
-            }
-            Err(failure) => unfit(finding, row, context, &failure.to_string(), None),
-            Ok(offer) => {
-                if case.live.is_some_and(|live| live.bundle.fingerprint() == offer.bundle.fingerprint()) {
-                    // It is live already, only its id was forgotten with a lost ledger.
-                    return Some(recognised(case, row, offer));
-                }
-                let fetched = facts(&offer.bundle, names, case);
-                match successor::judge(&fetched, &measure, case.dated) {
-                    Some(why) => {
-                        let until = Some(fetched.not_before).filter(|start| *start > case.dated);
-                        unfit(finding, row, context, &why, until);
-                    }
-                    None => fitting.push((fetched, (offer, (*row).clone()))),
-                }
-            }
-        }
-    }
-    let (_, (offer, row)) = successor::best(fitting)?;
-    let mut better = recognised(case, &row, offer);
-    better.unfit = std::mem::take(&mut finding.unfit);
-    better.near_misses = std::mem::take(&mut finding.near_misses);
-    Some(better)
-}
-
-/// The finding for a candidate that was fetched.
-fn recognised(case: &Case<'_>, row: &Listed, offer: Offer) -> Finding {
-    Finding {
-        valid: offer.valid.or(row.valid),
-        seen: Some(seen(row)),
-        fetched: true,
-        key_file_hash: key_file_hash(case.entry),
-        notes: offer.notes,
-        verdict: weigh(case, offer.bundle),
-        ..Finding::about(Some(row.id.clone()))
-    }
-}
-
-fn unfit(finding: &mut Finding, row: &Listed, context: &str, why: &str, until: Option<Timestamp>) {
-    // Words of an earlier look at the same one are over.
-    finding.near_misses.retain(|miss| !miss.starts_with(&format!("`{}` ", row.id)));
-    finding.near_misses.push(format!("`{}` {why}", row.id));
-    finding.unfit.push(Unfit { key: unfit_key(row, context), why: why.to_owned(), until });
-}
-
-fn measure(case: &Case<'_>) -> Measure {
-    match case.live.filter(|live| !is_stand_in(live)) {
-        Some(live) => Measure {
-            not_after: Some(live.bundle.not_after()),
-            must_be_trusted: live.bundle.verifies(case.roots, sane_now(live, case.dated)),
-            may_be_self_signed: live.bundle.is_self_signed(),
-        },
-        None => Measure {
-            not_after: None,
-            must_be_trusted: case.entry.trust == Trust::Public,
-            may_be_self_signed: case.entry.trust == Trust::Any,
-        },
-    }
-}
-
-/// An expired certificate is judged for trust at a moment when it was valid.
-fn sane_now(live: &Installed, now: Timestamp) -> Timestamp {
-    let last = live.bundle.not_after().checked_sub(SignedDuration::from_secs(1)).unwrap_or(now);
-    now.min(last)
-}
-
-fn facts(bundle: &Bundle, names: &[String], case: &Case<'_>) -> successor::Fetched {
-    successor::Fetched {
-        fingerprint: bundle.fingerprint(),
-        missing_names: missing(bundle, names.iter().map(String::as_str)),
-        not_before: bundle.not_before(),
-        not_after: bundle.not_after(),
-        trusted: bundle.verifies(case.roots, case.dated),
-        self_signed: bundle.is_self_signed(),
-    }
 }
 
 fn nothing_covers(case: &Case<'_>, finding: &Finding) -> Failure {

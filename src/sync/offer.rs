@@ -1,0 +1,114 @@
+//! One certificate on its way: fetched, unpacked, its key looked for, proved to be a pair.
+//!
+//! Start at [`fetch`]. What comes from outside is read apart, a few at a time, so that neither a greedy archive nor a parser's defect costs more
+//! than this one certificate.
+
+use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::archive;
+use crate::atomic;
+use crate::certificate::{self, Bundle, Piece};
+use crate::config::Certificate;
+use crate::failpoint;
+use crate::provider::{Fetched, Payload};
+use crate::report::{Failure, Valid};
+
+use super::accounts::failure;
+use super::gather::Case;
+
+/// Archives on their way or in hand at once: each may be [`archive::MAX_ARCHIVE_BYTES`] long.
+static ARCHIVES: Semaphore = Semaphore::const_new(2);
+/// Answers read at once: a RAR may ask for a dictionary of 32 MiB, and one after the other they are as quick.
+static READING: Semaphore = Semaphore::const_new(1);
+/// A key file is a few kilobytes; more is not a key file.
+const MAX_KEY_FILE: u64 = 256 * 1024;
+/// The kind of a failure that is our own: it says nothing about the certificate.
+pub(super) const DEFECT: &str = "panic";
+
+/// What was fetched and is proved to be a pair.
+pub(super) struct Offer {
+    pub bundle: Bundle,
+    pub valid: Option<Valid>,
+    pub notes: Vec<String>,
+}
+
+pub(super) async fn fetch(case: &Case<'_>, id: &str) -> Result<Offer, Failure> {
+    // The semaphores are never closed.
+    let _turn = if case.account.sends_archives { ARCHIVES.acquire().await.ok() } else { None };
+    let Fetched { payload, valid, notes, .. } = case.account.client.fetch(id).await.map_err(|error| failure(&error))?;
+    let key_file = case.entry.key_file.clone();
+    let bundle = read_apart(move || read_bundle(payload, key_file.as_deref())).await?;
+    let mut notes = notes;
+    notes.extend(bundle.gaps().iter().cloned());
+    Ok(Offer { bundle, valid, notes })
+}
+
+/// Reading is a matter of a processor: a parser that panics is this certificate's failure alone.
+///
+/// One at a time, each in a thread that ends with it: what a greedy archive took goes to the next one, where the threads of a pool would
+/// each keep their own (measured: 130 MiB with eight of them, 50 with one).
+async fn read_apart<T: Send + 'static>(read: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+    let reading = READING.acquire().await.ok();
+    let (answer, answered) = oneshot::channel();
+    let work = move || {
+        failpoint::reach("sync.read");
+        let done = read();
+        drop(reading);
+        let _ = answer.send(done);
+    };
+    let failed = |why: String| Failure {
+        kind: DEFECT.to_owned(),
+        causes: vec![format!("failed to read what the provider sent: {why}")],
+        hint: Some("please report it, with the place that the log names; the other certificates go on".to_owned()),
+        transient: false,
+    };
+    std::thread::Builder::new().name("reader".to_owned()).spawn(work).map_err(|error| failed(error.to_string()))?;
+    answered.await.unwrap_or_else(|_| Err(failed("a defect of certsyncd ended it".to_owned())))
+}
+
+fn read_bundle(payload: Payload, key_file: Option<&std::path::Path>) -> Result<Bundle, Failure> {
+    let mut pieces = match payload {
+        Payload::Pem(pieces) => pieces,
+        Payload::Archive(bytes) => unpack(&bytes)?,
+    };
+    match (Bundle::assemble(&pieces), key_file) {
+        (Ok(bundle), _) => Ok(bundle),
+        (Err(certificate::Error::NoKey { .. }), Some(path)) => {
+            pieces.push(read_key_file(path)?);
+            Bundle::assemble(&pieces)
+                .map_err(|error| refused(&error).context(format!("failed to use key file `{}`", path.display())))
+        }
+        (Err(error), _) => Err(refused(&error)),
+    }
+}
+
+fn unpack(bytes: &[u8]) -> Result<Vec<Piece>, Failure> {
+    let entries = archive::unpack(bytes).map_err(|error| Failure::new(error.kind(), &error).hint(error.hint()))?;
+    Ok(entries.into_iter().map(|entry| Piece { name: entry.name, bytes: entry.bytes }).collect())
+}
+
+fn read_key_file(path: &std::path::Path) -> Result<Piece, Failure> {
+    let hint = "the provider has no key for this certificate, so this file must hold it; let the user `certsyncd` read it";
+    let failed =
+        |failure: Failure| failure.context(format!("failed to read key file `{}`", path.display())).hint(Some(hint.to_owned()));
+    match atomic::read(path, MAX_KEY_FILE) {
+        Ok(Some(bytes)) => Ok(Piece { name: path.display().to_string(), bytes }),
+        Ok(None) => Err(failed(Failure {
+            kind: "key_file".to_owned(),
+            causes: vec!["there is no such file".to_owned()],
+            hint: None,
+            transient: false,
+        })),
+        Err(error) => Err(failed(Failure::new("key_file", &error))),
+    }
+}
+
+fn refused(error: &certificate::Error) -> Failure {
+    Failure::new(error.kind(), error).hint(error.hint())
+}
+
+pub(super) fn key_file_hash(entry: &Certificate) -> Option<String> {
+    let bytes = atomic::read(entry.key_file.as_deref()?, MAX_KEY_FILE).ok().flatten()?;
+    Some(hex::encode(Sha256::digest(bytes.as_slice())))
+}

@@ -1,0 +1,198 @@
+//! What else the account has for an entry: candidates out of the listing, fetched and held against what is live.
+//!
+//! Start at [`look_for_successor`]. [`super::successor`] decides, without asking anybody; here it is asked, and what will not do is remembered, so
+//! that its key does not move again.
+
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+
+use crate::certificate::Bundle;
+use crate::config::{Successor, Trust};
+use crate::provider::Listed;
+use crate::report::SuccessorNote;
+use crate::store::Installed;
+
+use super::accounts::{Account, seen};
+use super::gather::{Case, Finding, Unfit, demanded, is_stand_in, missing, wanted_key, weigh};
+use super::offer::{DEFECT, Offer, fetch, key_file_hash};
+use super::successor::{self, Measure, Wish};
+
+/// Candidates fetched per entry and pass at most: each fetch moves a private key.
+const CANDIDATES_PER_PASS: usize = 3;
+
+/// Looks for a renewal (or, for a domain, the first choice); `Some` when one is to be installed.
+pub(super) async fn look_for_successor(
+    case: &Case<'_>,
+    id: Option<&str>,
+    row: Option<&Listed>,
+    finding: &mut Finding,
+) -> Option<Finding> {
+    let is_another_wish = !case.record.wanted.is_empty() && case.record.wanted != wanted_key(case.entry);
+    if id.is_some() && (case.live.is_none() || (row.is_none() && is_another_wish)) {
+        // Nothing live yet, or the operator wrote another id: that one comes first, and whether there is a better one is the next pass's
+        // question.
+        return None;
+    }
+    let current = row.map(|row| case.account.as_row(row));
+    let names = names_to_cover(case);
+    let rows = case.account.rows(&names);
+    let wish = Wish { current: current.as_ref(), current_id: id, names: &names };
+    let candidates: Vec<&Listed> =
+        successor::candidates(&rows, &wish).into_iter().filter_map(|row| case.account.listed(&row.id)).collect();
+    if id.is_some() && case.entry.successor != Successor::Adopt {
+        // A pinned one: only say that there is another.
+        note_newer(&candidates, row, finding);
+        return None;
+    }
+    if candidates.is_empty() && case.record.unfit.is_empty() {
+        return None;
+    }
+    let context = context(case, &names);
+    for (key, why) in case.record.unfit.iter().filter(|(key, _)| key.ends_with(&context)) {
+        finding.near_misses.extend(near_miss(case.account, key, why));
+    }
+    let open: Vec<&Listed> = candidates.into_iter().filter(|row| is_open(case, row, &context)).collect();
+    choose(case, &open, &names, &context, finding).await
+}
+
+/// Whether a candidate was neither found unfit as it is listed now, nor rejected by a server for the time being.
+fn is_open(case: &Case<'_>, row: &Listed, context: &str) -> bool {
+    let key = unfit_key(row, context);
+    let unfit = case.record.unfit.contains_key(&key) && case.record.unfit_until.get(&key).is_none_or(|starts| *starts > case.now);
+    let as_then = case.record.rejected_seen.get(&row.id).is_none_or(|then| *then == seen(row));
+    let rejected = |r: &crate::ledger::Rejection| {
+        r.id.as_deref() == Some(row.id.as_str()) && as_then && r.next_try.is_none_or(|at| at > case.now)
+    };
+    let former = case.record.former_ids.contains(&row.id);
+    case.insist || (!unfit && !case.record.rejected.iter().any(rejected) && !former)
+}
+
+fn note_newer(candidates: &[&Listed], row: Option<&Listed>, finding: &mut Finding) {
+    let later = candidates.iter().find(|candidate| row.is_none_or(|row| candidate.not_after > row.not_after));
+    if let Some(newest) = later {
+        finding.successor = Some(SuccessorNote { id: newest.id.clone(), not_after: newest.not_after.clone() });
+    }
+}
+
+async fn choose(
+    case: &Case<'_>,
+    candidates: &[&Listed],
+    names: &[String],
+    context: &str,
+    finding: &mut Finding,
+) -> Option<Finding> {
+    if candidates.is_empty() {
+        return None;
+    }
+    let measure = measure(case);
+    let mut fitting = Vec::new();
+    for row in candidates.iter().take(CANDIDATES_PER_PASS) {
+        match fetch(case, &row.id).await {
+            // What could not be fetched or read now may be next time; what was refused is remembered as it is listed.
+            Err(failure) if failure.transient || failure.kind == DEFECT => {
+                finding.notes.push(format!("failed to fetch candidate `{}`: {failure}", row.id))
+            }
+            Err(failure) => unfit(finding, row, context, &failure.to_string(), None),
+            Ok(offer) => {
+                if case.live.is_some_and(|live| live.bundle.fingerprint() == offer.bundle.fingerprint()) {
+                    // It is live already, only its id was forgotten with a lost ledger.
+                    return Some(recognised(case, row, offer));
+                }
+                let fetched = facts(&offer.bundle, names, case);
+                match successor::judge(&fetched, &measure, case.dated) {
+                    Some(why) => {
+                        let until = Some(fetched.not_before).filter(|start| *start > case.dated);
+                        unfit(finding, row, context, &why, until);
+                    }
+                    None => fitting.push((fetched, (offer, (*row).clone()))),
+                }
+            }
+        }
+    }
+    let (_, (offer, row)) = successor::best(fitting)?;
+    let mut better = recognised(case, &row, offer);
+    better.unfit = std::mem::take(&mut finding.unfit);
+    better.near_misses = std::mem::take(&mut finding.near_misses);
+    Some(better)
+}
+
+/// The finding for a candidate that was fetched.
+fn recognised(case: &Case<'_>, row: &Listed, offer: Offer) -> Finding {
+    Finding {
+        valid: offer.valid.or(row.valid),
+        seen: Some(seen(row)),
+        fetched: true,
+        key_file_hash: key_file_hash(case.entry),
+        notes: offer.notes,
+        verdict: weigh(case, offer.bundle),
+        ..Finding::about(Some(row.id.clone()))
+    }
+}
+
+fn unfit(finding: &mut Finding, row: &Listed, context: &str, why: &str, until: Option<Timestamp>) {
+    // Words of an earlier look at the same one are over.
+    finding.near_misses.retain(|miss| !miss.starts_with(&format!("`{}` ", row.id)));
+    finding.near_misses.push(format!("`{}` {why}", row.id));
+    finding.unfit.push(Unfit { key: unfit_key(row, context), why: why.to_owned(), until });
+}
+
+fn measure(case: &Case<'_>) -> Measure {
+    match case.live.filter(|live| !is_stand_in(live)) {
+        Some(live) => Measure {
+            not_after: Some(live.bundle.not_after()),
+            must_be_trusted: live.bundle.verifies(case.roots, sane_now(live, case.dated)),
+            may_be_self_signed: live.bundle.is_self_signed(),
+        },
+        None => Measure {
+            not_after: None,
+            must_be_trusted: case.entry.trust == Trust::Public,
+            may_be_self_signed: case.entry.trust == Trust::Any,
+        },
+    }
+}
+
+/// An expired certificate is judged for trust at a moment when it was valid.
+fn sane_now(live: &Installed, now: Timestamp) -> Timestamp {
+    let last = live.bundle.not_after().checked_sub(SignedDuration::from_secs(1)).unwrap_or(now);
+    now.min(last)
+}
+
+fn facts(bundle: &Bundle, names: &[String], case: &Case<'_>) -> successor::Fetched {
+    successor::Fetched {
+        fingerprint: bundle.fingerprint(),
+        missing_names: missing(bundle, names.iter().map(String::as_str)),
+        not_before: bundle.not_before(),
+        not_after: bundle.not_after(),
+        trusted: bundle.verifies(case.roots, case.dated),
+        self_signed: bundle.is_self_signed(),
+    }
+}
+
+/// Names a successor must cover: the entry's, and those of what is live.
+fn names_to_cover(case: &Case<'_>) -> Vec<String> {
+    let mut names: Vec<String> = demanded(case.entry).into_iter().map(str::to_owned).collect();
+    if let Some(live) = case.live.filter(|live| !is_stand_in(live)) {
+        names.extend(live.bundle.names().iter().filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>());
+    }
+    names
+}
+
+fn unfit_key(row: &Listed, context: &str) -> String {
+    format!("{}|{context}", seen(row))
+}
+
+/// By what a candidate is judged besides itself, as a short text: what is live, the names asked for, the key file, whom we trust, and who
+/// judges.
+fn context(case: &Case<'_>, names: &[String]) -> String {
+    let live = case.live.map(|live| live.bundle.fingerprint().to_string()).unwrap_or_default();
+    let trust = if case.entry.trust == Trust::Any { "any" } else { "public" };
+    let key_file = key_file_hash(case.entry).unwrap_or_default();
+    // What an earlier version could not read, this one may.
+    let parts = [live.as_str(), &names.join(","), trust, &key_file, &case.roots.fingerprint(), env!("CARGO_PKG_VERSION")];
+    hex::encode(Sha256::digest(parts.join("|")).get(..8).unwrap_or_default())
+}
+
+fn near_miss(account: &Account, key: &str, why: &str) -> Option<String> {
+    let id = key.split('|').next()?;
+    account.listed(id).map(|_| format!("`{id}` {why}"))
+}
