@@ -213,11 +213,14 @@ async fn a_parser_that_panics_is_one_certificates_failure() {
     // Whichever was read first stays as it was, and the others go on.
     let stayed: Vec<&str> = ["api", "shop", "www"].into_iter().filter(|name| live(name) == before(name)).collect();
     assert_eq!(stayed.len(), 1, "{stayed:?}: {said}");
-    // What is renewed under its own id failed; a renewal under another id is one that will not do, and remembered as such.
-    let (code, word) = if stayed == ["shop"] { (0, "unchanged") } else { (1, "a defect of certsyncd ended it") };
-    assert!(output.status.code() == Some(code) && said.contains(word), "{stayed:?}: {said}");
-    let noted = holding(&host.state(), "a defect of certsyncd ended it");
-    assert!(noted.iter().any(|path| path.ends_with("ledger.json")), "it is not in the memory: {noted:?}");
+    if stayed == ["shop"] {
+        // A renewal under another id that could not be read: what is live is right for now, and the next pass reads it.
+        assert_eq!(output.status.code(), Some(0), "{said}");
+    } else {
+        assert!(output.status.code() == Some(1) && said.contains("a defect of certsyncd ended it"), "{said}");
+        let noted = holding(&host.state(), "a defect of certsyncd ended it");
+        assert!(noted.iter().any(|path| path.ends_with("ledger.json")), "it is not in the memory: {noted:?}");
+    }
     assert!(!said.contains(WORDS) && holding(&host.world.path("run"), WORDS).is_empty(), "{said}");
 }
 
