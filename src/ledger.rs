@@ -6,12 +6,16 @@
 //! Start at [`Ledger::load`] and [`Ledger::save`]. A field added later needs `#[serde(default)]` (of itself or of its struct), so that
 //! ledgers written before it still load.
 
+mod few;
 mod file;
 mod hashes;
 mod layout;
+mod lines;
+mod open;
 mod pulse;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -19,12 +23,17 @@ use serde::{Deserialize, Serialize};
 use crate::config::EventKind;
 use crate::report::{Failure, Fingerprint, Live, Served, SuccessorNote, Valid};
 
-pub use file::{Error, FILE, Loaded, MAX_LEDGER};
-pub use hashes::Hashes;
+pub use few::Few;
+pub use file::{Beginning, Error, FILE, Loaded, MAX_LEDGER};
+pub use hashes::{Hashes, Mark};
+pub use open::Opened;
 pub use pulse::{Base, PULSE, Pulse, Written};
 
 /// The format written by this version. A newer one is refused, with words.
 pub const VERSION: u32 = 1;
+
+/// Records by entry name.
+pub type Records = HashMap<String, Box<CertificateRecord>>;
 
 /// The whole memory.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,7 +42,7 @@ pub struct Ledger {
     /// [`VERSION`].
     pub version: u32,
     /// By entry name.
-    pub certificates: BTreeMap<String, Box<CertificateRecord>>,
+    pub certificates: Records,
     /// By target name.
     pub targets: BTreeMap<String, TargetRecord>,
     /// By provider name.
@@ -88,13 +97,13 @@ pub struct CertificateRecord {
     pub fetched_not_after: Option<Timestamp>,
     /// What is live on disk.
     #[serde(skip_serializing_if = "is_default")]
-    pub live: Option<Live>,
+    pub live: Option<Arc<Live>>,
     /// SHA-256 of each file of the live generation.
     #[serde(skip_serializing_if = "is_default")]
     pub hashes: Hashes,
     /// What the file system told of the live generation when it was last read in full ([`crate::store::Seal`]); `None`: read it again.
     #[serde(skip_serializing_if = "is_default")]
-    pub seal: Option<String>,
+    pub seal: Option<Mark>,
     /// What the provider's listing said when it was fetched last: a cheap "did it change".
     #[serde(skip_serializing_if = "is_default")]
     pub seen: Option<String>,
@@ -110,6 +119,24 @@ pub struct CertificateRecord {
     /// When another generation last went live.
     #[serde(skip_serializing_if = "is_default")]
     pub last_changed: Option<Timestamp>,
+    /// What is not as it should be about it; mostly nothing.
+    #[serde(skip_serializing_if = "Opened::is_nothing")]
+    pub open: Opened,
+    /// By target name.
+    #[serde(skip_serializing_if = "is_default")]
+    pub targets: Few<Delivery>,
+    /// Hash of each output last written, by path.
+    #[serde(skip_serializing_if = "is_default")]
+    pub outputs: BTreeMap<String, String>,
+    /// The live leaf when a pass last came to its end: another one went live in a pass that died before it could tell.
+    #[serde(skip_serializing_if = "is_default")]
+    pub concluded: Option<Fingerprint>,
+}
+
+/// What is open about one entry.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Open {
     /// What failed at the last try; `None` when it went well.
     #[serde(skip_serializing_if = "is_default")]
     pub last_error: Option<Failure>,
@@ -137,18 +164,24 @@ pub struct CertificateRecord {
     /// Those of them that only have not started yet, with their start.
     #[serde(skip_serializing_if = "is_default")]
     pub unfit_until: BTreeMap<String, Timestamp>,
-    /// By target name.
-    #[serde(skip_serializing_if = "is_default")]
-    pub targets: BTreeMap<String, Box<Delivery>>,
-    /// Hash of each output last written, by path.
-    #[serde(skip_serializing_if = "is_default")]
-    pub outputs: BTreeMap<String, String>,
-    /// The live leaf when a pass last came to its end: another one went live in a pass that died before it could tell.
-    #[serde(skip_serializing_if = "is_default")]
-    pub concluded: Option<Fingerprint>,
     /// What was put right on disk and is not told yet.
     #[serde(skip_serializing_if = "is_default")]
     pub drift: Vec<String>,
+}
+
+impl Open {
+    const NOTHING: Open = Open {
+        last_error: None,
+        failures: 0,
+        held: None,
+        held_until: None,
+        rejected: Vec::new(),
+        rejected_seen: BTreeMap::new(),
+        successor: None,
+        unfit: BTreeMap::new(),
+        unfit_until: BTreeMap::new(),
+        drift: Vec::new(),
+    };
 }
 
 /// A certificate that must not go live again by itself.

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -40,7 +41,9 @@ impl std::str::FromStr for Fingerprint {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes).map_err(|_| "a fingerprint is 64 hex digits")?;
+        if text.len() != 64 || hex::decode_to_slice(text, &mut bytes).is_err() {
+            return Err("a fingerprint is 64 hex digits");
+        }
         Ok(Fingerprint(bytes))
     }
 }
@@ -155,7 +158,7 @@ pub struct CertificateReport {
     /// Whether it went live in an earlier pass, which died before it could tell.
     pub made_up: bool,
     /// What is live.
-    pub live: Option<Live>,
+    pub live: Option<Arc<Live>>,
     /// The provider's flag for `id`.
     pub valid: Option<Valid>,
     /// What failed.

@@ -349,7 +349,7 @@ async fn a_stop_during_a_reload_finishes_it() {
     assert!(world.path("done").exists(), "the step in hand is finished");
     let ledger = Ledger::peek(&world.state()).unwrap().ledger;
     let record = &ledger.certificates["www"];
-    assert_eq!(record.targets["web"].reloaded, record.live.as_ref().map(|live| live.fingerprint), "and remembered");
+    assert_eq!(record.targets.get("web").unwrap().reloaded, record.live.as_ref().map(|live| live.fingerprint), "and remembered");
     assert_eq!(ledger.targets["web"].pending, None);
 }
 

@@ -29,8 +29,8 @@ fn full() -> Ledger {
         not_after: now(),
     };
     let mut record =
-        CertificateRecord { provider: "scm".into(), valid: Some(Valid::Expiring), live: Some(live), ..Default::default() };
-    record.rejected.push(Rejection { fingerprint, id: None, why: "no".into(), tries: 1, next_try: Some(now()) });
+        CertificateRecord { provider: "scm".into(), valid: Some(Valid::Expiring), live: Some(live.into()), ..Default::default() };
+    record.open.rejected.push(Rejection { fingerprint, id: None, why: "no".into(), tries: 1, next_try: Some(now()) });
     record.targets.insert("nginx".into(), Delivery { verified: Some(fingerprint), ..Default::default() }.into());
     ledger.certificates.insert("www".into(), record.into());
     ledger.targets.insert("nginx".into(), TargetRecord { pending: Some("window".into()), ..Default::default() });

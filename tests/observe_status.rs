@@ -199,7 +199,7 @@ last pass 02:10 failed, next 02:20
 #[test]
 fn a_server_that_shows_another_certificate_is_named() {
     let (settings, mut ledger, on_disk) = everything();
-    let nginx = ledger.certificates.get_mut("web").unwrap().targets.get_mut("nginx").unwrap();
+    let nginx = ledger.certificates.get_mut("web").unwrap().targets.of("nginx");
     nginx.served = vec![served("127.0.0.1:443", "web.example.com", 0xee, 3)];
     let document = document(Some(&settings), &ledger, &on_disk, pace(), now());
     let text = table(&document, &look(100, false), now());

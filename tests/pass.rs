@@ -336,7 +336,7 @@ async fn what_a_server_rejects_is_tried_three_times_with_growing_gaps_and_then_h
             world.event_names().contains(&"deploy_failed".to_owned()) && !world.event_names().contains(&"resolved".to_owned())
         );
         let status = certsyncd::ledger::Ledger::peek(&world.state()).unwrap().ledger.certificates["www"].clone();
-        assert!(status.held.is_some() && status.rejected[0].why.contains("no such cipher"), "{:?}", status.held);
+        assert!(status.open.held.is_some() && status.open.rejected[0].why.contains("no such cipher"), "{:?}", status.open.held);
         // Another certificate is another question.
         std::fs::remove_file(world.path("first")).unwrap();
         let better = huawei(&world, new_id, Leaf::new(["www.example.com"]).days(85));

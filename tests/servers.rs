@@ -27,7 +27,7 @@ async fn after_a_pass_nginx_serves_the_new_certificate() {
     let report = site.world.pass(&sync).await;
     assert_eq!(report.targets[0].action, TargetAction::Reloaded, "{:?}", report.targets);
     assert_eq!(site.served(0).await, new.sha256);
-    let told = &Ledger::peek(&site.world.state()).unwrap().ledger.certificates["www"].targets["web"];
+    let told = Ledger::peek(&site.world.state()).unwrap().ledger.certificates["www"].targets.get("web").unwrap().clone();
     let verified = told.verified.map(|fingerprint| fingerprint.to_string());
     assert_eq!((told.reloaded == told.verified, verified), (true, Some(new.sha256)));
     let quiet = site.world.pass(&sync).await;
@@ -56,8 +56,8 @@ async fn a_test_that_always_fails_does_not_hold_the_certificate_back() {
     let told = site.event("deploy_failed");
     assert!(told.contains(WORDS) && told.contains("with the previous certificates too"), "{told}");
     let ledger = Ledger::peek(&site.world.state()).unwrap().ledger;
-    assert!(ledger.certificates["www"].rejected.is_empty(), "the certificate is not to blame");
-    let verified = ledger.certificates["www"].targets["web"].verified.map(|fingerprint| fingerprint.to_string());
+    assert!(ledger.certificates["www"].open.rejected.is_empty(), "the certificate is not to blame");
+    let verified = ledger.certificates["www"].targets.get("web").unwrap().verified.map(|fingerprint| fingerprint.to_string());
     assert_eq!(verified, Some(new.sha256), "it was seen all the same");
     assert!(ledger.targets["web"].pending.is_some());
     assert_eq!(site.world.pass(&sync).await.targets[0].action, TargetAction::Unchanged, "what is served is what counts");
@@ -180,7 +180,7 @@ async fn one_bad_certificate_of_three_stays_out_and_the_others_are_served() {
         let served = [site.served(0).await, site.served(1).await, site.served(2).await];
         assert_eq!(served, [site.first[0].sha256.clone(), new[1].sha256.clone(), new[2].sha256.clone()], "{step}");
         let ledger = Ledger::peek(&site.world.state()).unwrap().ledger;
-        let rejected: Vec<usize> = site.names.iter().map(|name| ledger.certificates[*name].rejected.len()).collect();
+        let rejected: Vec<usize> = site.names.iter().map(|name| ledger.certificates[*name].open.rejected.len()).collect();
         assert_eq!(rejected, [1, 0, 0], "{step}");
         assert!(!report.is_ok() && report.targets[0].certificates == ["www"], "{:?}", report.targets);
         let actions: Vec<Action> = report.certificates.iter().map(|certificate| certificate.action).collect();
@@ -262,7 +262,7 @@ async fn an_address_that_was_always_down_is_told_once_and_holds_nothing_up() {
     let report = site.world.pass(&sync).await;
     assert_eq!(report.targets[0].action, TargetAction::Reloaded, "{:?}", report.targets);
     assert_eq!(site.served(0).await, new.sha256);
-    let told = Ledger::peek(&site.world.state()).unwrap().ledger.certificates["www"].targets["web"].clone();
+    let told = Ledger::peek(&site.world.state()).unwrap().ledger.certificates["www"].targets.get("web").unwrap().clone();
     assert_eq!(told.never_matched.len(), 1, "told once: {told:?}");
 }
 
@@ -358,7 +358,7 @@ async fn an_rsa_and_an_ec_certificate_beside_each_other_are_both_seen_and_stay_q
         let report = world.pass(&sync).await;
         assert_eq!(report.targets[0].action, TargetAction::Reloaded, "{at}: {:?}", report.targets);
         let ledger = Ledger::peek(&world.state()).unwrap().ledger;
-        let verified = ledger.certificates[["rsa", "ec"][at]].targets["web"].verified.map(|leaf| leaf.to_string());
+        let verified = ledger.certificates[["rsa", "ec"][at]].targets.get("web").unwrap().verified.map(|leaf| leaf.to_string());
         assert_eq!((verified, world.read("reloads").lines().count()), (Some(new.sha256), 1), "{at}");
     }
 }
@@ -482,7 +482,7 @@ async fn a_name_that_the_server_gives_to_another_site_is_no_failure() {
     let second = world.pass(&sync).await;
     assert_eq!(second.targets[0].action, TargetAction::Reloaded, "{:?}", second.targets);
     assert_eq!(served(port, host("www")).await, new.sha256);
-    let told = Ledger::peek(&world.state()).unwrap().ledger.certificates["www"].targets["web"].clone();
+    let told = Ledger::peek(&world.state()).unwrap().ledger.certificates["www"].targets.get("web").unwrap().clone();
     assert_eq!(told.never_matched.len(), 2, "told once: {told:?}");
     assert_eq!(world.pass(&sync).await.targets[0].action, TargetAction::Unchanged);
 }

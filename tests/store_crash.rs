@@ -10,6 +10,7 @@ mod store_common;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -51,13 +52,13 @@ fn pass(state: &std::path::Path, bundle: &certsyncd::certificate::Bundle) {
     // Also when it was live already: the pass before may have died between publishing and remembering.
     if generation.as_deref() != Some(live.generation.as_str()) {
         record.hashes = (&live.hashes).into();
-        record.live = Some(certsyncd::report::Live {
+        record.live = Some(Arc::new(certsyncd::report::Live {
             fingerprint: bundle.fingerprint(),
             generation: live.generation,
             names: bundle.names().to_vec(),
             not_before: bundle.not_before(),
             not_after: bundle.not_after(),
-        });
+        }));
         ledger.save(state).unwrap();
     }
     store.prune(NAME, KEEP).unwrap();

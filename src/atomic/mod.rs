@@ -22,7 +22,7 @@ pub use file::{Change, create, is_right, note, open_lock, put_aside, take_over, 
 pub use folder::{TemporaryFolder, create_folder, create_folder_unsynced, list, list_links, remove_tree, sweep, sync_folder};
 pub use link::{read_link, remove_link, replace_link, replace_link_unsynced};
 pub use owner::{become_user, group_id, is_unmapped, is_us, me, user_id};
-pub use read::{Folder, MAX_ENTRIES, Stat, Trace, read, read_start, stat, stat_following, trace};
+pub use read::{Folder, MAX_ENTRIES, Stat, Trace, open, read, read_start, stat, stat_following, trace};
 
 /// What every temporary name starts with.
 pub const TEMPORARY: &str = ".tmp-certsyncd-";

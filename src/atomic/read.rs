@@ -53,6 +53,15 @@ pub fn read(path: &Path, max: u64) -> Result<Option<Zeroizing<Vec<u8>>>, Error> 
     opened(step("atomic.read", "open", path, open), path)?.map(|file| bytes(&file, path, max)).transpose()
 }
 
+/// The regular file at `path` (a link is followed), to be read piece by piece; `None` when it is not there. Refuses one of more than `max`
+/// bytes; what is added to it later is not seen.
+pub fn open(path: &Path, max: u64) -> Result<Option<io::Take<File>>, Error> {
+    let open = || rustix::fs::open(path, READING, Mode::empty());
+    let Some(file) = opened(step("atomic.read", "open", path, open), path)? else { return Ok(None) };
+    let length = length(&file, path, max)?;
+    Ok(Some(file.take(length)))
+}
+
 /// Whether the regular file at `path` holds exactly `expected`; ends at the first difference.
 pub(super) fn holds(path: &Path, expected: &[u8]) -> Result<bool, Error> {
     let open = || rustix::fs::open(path, READING, Mode::empty());
@@ -163,15 +172,20 @@ fn opened(result: Result<OwnedFd, Error>, path: &Path) -> Result<Option<File>, E
     }
 }
 
-/// All bytes in one piece of memory that never moves, so that no copy of a key stays behind.
-fn bytes(file: &File, path: &Path, max: u64) -> Result<Zeroizing<Vec<u8>>, Error> {
+/// How long a file is; refuses what is no regular file, or is longer than `max`.
+fn length(file: &File, path: &Path, max: u64) -> Result<u64, Error> {
     let found = step("atomic.read", "look at", path, || file.metadata())?;
     if !found.is_file() {
         let what = if found.is_dir() { "a folder" } else { "no regular file" };
         return Err(Error::Kind { path: path.to_owned(), found: what, expected: "a file" });
     }
+    if found.len() > max { Err(Error::TooLarge { path: path.to_owned(), max }) } else { Ok(found.len()) }
+}
+
+/// All bytes in one piece of memory that never moves, so that no copy of a key stays behind.
+fn bytes(file: &File, path: &Path, max: u64) -> Result<Zeroizing<Vec<u8>>, Error> {
     let too_large = || Error::TooLarge { path: path.to_owned(), max };
-    let length = usize::try_from(found.len().min(max)).map_err(|_| too_large())?;
+    let length = usize::try_from(length(file, path, max)?).map_err(|_| too_large())?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(length + 1));
     step("atomic.read", "read", path, || file.take(max.saturating_add(1)).read_to_end(&mut bytes))?;
     if bytes.len() as u64 > max { Err(too_large()) } else { Ok(bytes) }

@@ -4,6 +4,8 @@
 //! taken over record by record, and [`Loaded::rebuilt`] says why. Only a file of a newer version stops us, so that it is not lost.
 
 use std::collections::BTreeMap;
+use std::fs::File as OpenFile;
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -11,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::lines::Lines;
 use super::{Base, CertificateRecord, Ledger, PassRecord, ProviderRecord, Pulse, Raised, TargetRecord, VERSION, layout};
 use crate::atomic::{self, Access};
 
@@ -86,23 +89,33 @@ impl Ledger {
         Ledger { version: VERSION, ..Ledger::default() }
     }
 
+    /// Opens the ledger of `state_dir`.
+    pub fn begin(state_dir: &Path) -> Result<Beginning, Error> {
+        let path = state_dir.join(FILE);
+        let found = match atomic::open(&path, MAX_LEDGER) {
+            Ok(Some(file)) => begin(file, &path)?,
+            Ok(None) => Found::Whole(Loaded { ledger: Ledger::fresh(), rebuilt: missing(state_dir)?, base: None }, Health::Good),
+            Err(error @ (atomic::Error::TooLarge { .. } | atomic::Error::Kind { .. })) => Found::unreadable(&error),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Beginning { path, found })
+    }
+
     /// Reads the ledger of `state_dir`; a damaged file is kept aside as `ledger.json.damaged`. For whoever holds the lock of a pass.
     pub fn load(state_dir: &Path) -> Result<Loaded, Error> {
-        let (loaded, is_damaged) = read(state_dir)?;
-        if is_damaged {
-            let path = state_dir.join(FILE);
-            atomic::put_aside(&path, &path.with_extension("json.damaged"))?;
-        }
-        Ok(loaded)
+        Ledger::begin(state_dir)?.load()
     }
 
     /// As [`Ledger::load`], but changes nothing on disk: for `status` and `plan`, which hold no lock.
     pub fn peek(state_dir: &Path) -> Result<Loaded, Error> {
-        read(state_dir).map(|(loaded, _)| loaded)
+        Ledger::begin(state_dir)?.read().map(|(loaded, _)| loaded)
     }
 
     /// The ledger in `bytes`, or what is still readable of it; `path` is only for messages. Fails only on a newer format.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Loaded, Error> {
+        if let Some(ledger) = in_lines(bytes) {
+            return Ok(Loaded { base: ledger.base(), ledger, rebuilt: None });
+        }
         match parse(bytes) {
             Parsed::Good(ledger) => Ok(Loaded { base: ledger.base(), ledger, rebuilt: None }),
             Parsed::Damaged(ledger, why) => {
@@ -119,12 +132,12 @@ impl Ledger {
         let file = File {
             version: VERSION,
             written_by: WRITTEN_BY,
-            certificates: &self.certificates,
+            last_pass: &self.last_pass,
+            last_success: &self.last_success,
             targets: &self.targets,
             providers: &self.providers,
             alerts: &self.alerts,
-            last_pass: &self.last_pass,
-            last_success: &self.last_success,
+            certificates: self.certificates.iter().collect(),
         };
         let mut bytes = layout::encode(&file).map_err(Error::Encode)?;
         bytes.push(b'\n');
@@ -143,31 +156,120 @@ const WRITTEN_BY: &str = concat!("certsyncd ", env!("CARGO_PKG_VERSION"));
 struct File<'a> {
     version: u32,
     written_by: &'static str,
-    certificates: &'a BTreeMap<String, Box<CertificateRecord>>,
+    last_pass: &'a Option<PassRecord>,
+    last_success: &'a Option<Timestamp>,
     targets: &'a BTreeMap<String, TargetRecord>,
     providers: &'a BTreeMap<String, ProviderRecord>,
     alerts: &'a BTreeMap<String, Raised>,
-    last_pass: &'a Option<PassRecord>,
-    last_success: &'a Option<Timestamp>,
+    /// Last, as [`super::lines`] wants it; by name, for who reads or compares it.
+    certificates: BTreeMap<&'a String, &'a Box<CertificateRecord>>,
 }
 
-fn read(state_dir: &Path) -> Result<(Loaded, bool), Error> {
-    let path = state_dir.join(FILE);
-    let bytes = match atomic::read(&path, MAX_LEDGER) {
-        // No secret is in it: nothing of these megabytes needs wiping.
-        Ok(Some(mut bytes)) => std::mem::take(&mut *bytes),
-        Ok(None) => return Ok((Loaded { ledger: Ledger::fresh(), rebuilt: missing(state_dir)?, base: None }, false)),
+/// The ledger's file, opened: what a pass wants to know before all records are read.
+pub struct Beginning {
+    path: PathBuf,
+    found: Found,
+}
+
+enum Found {
+    /// Read already, and not to be used as it lies there if damaged.
+    Whole(Loaded, Health),
+    /// All but the records, and those.
+    Head(Ledger, Option<Lines<Reader>>),
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Health {
+    Good,
+    Damaged,
+}
+
+type Reader = BufReader<io::Take<OpenFile>>;
+
+impl Beginning {
+    /// What is known of the providers.
+    pub fn providers(&self) -> &BTreeMap<String, ProviderRecord> {
+        match &self.found {
+            Found::Whole(loaded, _) => &loaded.ledger.providers,
+            Found::Head(head, _) => &head.providers,
+        }
+    }
+
+    /// All of it; a damaged file is kept aside as `ledger.json.damaged`. For whoever holds the lock of a pass.
+    pub fn load(self) -> Result<Loaded, Error> {
+        let path = self.path.clone();
+        let (loaded, health) = self.read()?;
+        if health == Health::Damaged {
+            atomic::put_aside(&path, &path.with_extension("json.damaged"))?;
+        }
+        Ok(loaded)
+    }
+
+    fn read(self) -> Result<(Loaded, Health), Error> {
+        let (mut loaded, health) = match self.found {
+            Found::Whole(loaded, health) => (loaded, health),
+            Found::Head(head, lines) => match with_records(head, lines, &self.path)? {
+                Some(ledger) => (Loaded { base: ledger.base(), ledger, rebuilt: None }, Health::Good),
+                None => whole(&self.path)?,
+            },
+        };
+        if let Some(pulse) = loaded.base.and_then(|_| Pulse::read(self.path.parent()?)) {
+            loaded.ledger.follow(&pulse);
+        }
+        Ok((loaded, health))
+    }
+}
+
+impl Found {
+    fn unreadable(error: &atomic::Error) -> Found {
+        Found::Whole(Loaded { ledger: Ledger::fresh(), rebuilt: Some(error.to_string()), base: None }, Health::Damaged)
+    }
+}
+
+fn begin(file: io::Take<OpenFile>, path: &Path) -> Result<Found, Error> {
+    match Lines::head(BufReader::with_capacity(PIECE, file)).map_err(|source| unread(path, source))? {
+        Some((head, lines)) if head.version == VERSION => Ok(Found::Head(head, lines)),
+        _ => whole(path).map(|(loaded, health)| Found::Whole(loaded, health)),
+    }
+}
+
+/// Bytes read at once.
+const PIECE: usize = 64 * 1024;
+
+/// `None`: it is not laid out as we do.
+fn with_records(head: Ledger, lines: Option<Lines<Reader>>, path: &Path) -> Result<Option<Ledger>, Error> {
+    let Some(lines) = lines else { return Ok(Some(head)) };
+    let records = lines.records().map_err(|source| unread(path, source))?;
+    Ok(records.map(|certificates| Ledger { certificates, ..head }))
+}
+
+fn unread(path: &Path, source: io::Error) -> Error {
+    atomic::Error::Io { operation: "read", path: path.to_owned(), source }.into()
+}
+
+/// Read in one piece: whoever edited it need not know how we lay it out.
+fn whole(path: &Path) -> Result<(Loaded, Health), Error> {
+    let bytes = match atomic::read(path, MAX_LEDGER) {
+        Ok(bytes) => bytes.unwrap_or_default(),
         Err(error @ (atomic::Error::TooLarge { .. } | atomic::Error::Kind { .. })) => {
-            return Ok((Loaded { ledger: Ledger::fresh(), rebuilt: Some(error.to_string()), base: None }, true));
+            let Found::Whole(loaded, health) = Found::unreadable(&error) else { return Err(error.into()) };
+            return Ok((loaded, health));
         }
         Err(error) => return Err(error.into()),
     };
-    let mut loaded = Ledger::parse(&bytes, &path)?;
-    if let Some(pulse) = loaded.base.and_then(|_| Pulse::read(state_dir)) {
-        loaded.ledger.follow(&pulse);
-    }
-    let is_damaged = loaded.rebuilt.is_some();
-    Ok((loaded, is_damaged))
+    let loaded = Ledger::parse(&bytes, path)?;
+    let health = if loaded.rebuilt.is_some() { Health::Damaged } else { Health::Good };
+    Ok((loaded, health))
+}
+
+/// The ledger in `bytes` where it is good and laid out as we do.
+fn in_lines(bytes: &[u8]) -> Option<Ledger> {
+    let (head, lines) = Lines::head(bytes).ok()??;
+    let certificates = match lines {
+        Some(lines) => lines.records().ok()??,
+        None => head.certificates,
+    };
+    (head.version == VERSION).then_some(Ledger { certificates, ..head })
 }
 
 /// No ledger beside generations is a loss; in a new state directory it is not.
@@ -226,13 +328,17 @@ fn records(mut whole: Map<String, Value>) -> Parsed {
     if lost.is_empty() { Parsed::Good(ledger) } else { Parsed::Damaged(ledger, lost.join("; ")) }
 }
 
-fn section<T: DeserializeOwned>(whole: &mut Map<String, Value>, name: &str, lost: &mut Vec<String>) -> BTreeMap<String, T> {
+fn section<T, M>(whole: &mut Map<String, Value>, name: &str, lost: &mut Vec<String>) -> M
+where
+    T: DeserializeOwned,
+    M: FromIterator<(String, T)>,
+{
     let entries = match whole.remove(name) {
-        None => return BTreeMap::new(),
+        None => Map::new(),
         Some(Value::Object(entries)) => entries,
         Some(_) => {
             lost.push(format!("`{name}` is no table"));
-            return BTreeMap::new();
+            Map::new()
         }
     };
     entries.into_iter().filter_map(|(key, value)| Some((key.clone(), record(value, &format!("{name}.{key}"), lost)?))).collect()

@@ -293,16 +293,18 @@ fn inventory(settings: &Settings, ledger: &Ledger, on_disk: &BTreeSet<String>) -
 fn remembered(ledger: &Ledger, on_disk: &BTreeSet<String>) -> Vec<Certificate> {
     let describe = |name: &str, record: &CertificateRecord| {
         let mut certificate = describe(name, record, on_disk, &DEFAULT_THRESHOLDS);
-        let targets: Vec<String> = record.targets.keys().cloned().collect();
+        let targets: Vec<String> = record.targets.keys().map(str::to_owned).collect();
         deliver(&mut certificate, record, &targets, &ledger.targets);
         certificate
     };
-    ledger.certificates.iter().map(|(name, record)| describe(name, record)).collect()
+    let mut records: Vec<_> = ledger.certificates.iter().collect();
+    records.sort_unstable_by_key(|(name, _)| *name);
+    records.into_iter().map(|(name, record)| describe(name, record)).collect()
 }
 
 fn describe(name: &str, record: &CertificateRecord, on_disk: &BTreeSet<String>, thresholds: &[u32]) -> Certificate {
     let live = record.live.as_ref().filter(|_| on_disk.contains(name));
-    let error = record.last_error.as_ref();
+    let error = record.open.last_error.as_ref();
     Certificate {
         name: name.to_owned(),
         provider: record.provider.clone(),
@@ -313,16 +315,16 @@ fn describe(name: &str, record: &CertificateRecord, on_disk: &BTreeSet<String>, 
         not_before: live.map(|live| live.not_before),
         not_after: live.map(|live| live.not_after),
         days_left: None,
-        warn_days: warn_days(live, thresholds),
+        warn_days: warn_days(live.map(|live| &**live), thresholds),
         fingerprint: live.map(|live| live.fingerprint),
         generation: live.map(|live| live.generation.clone()),
         last_checked: record.last_checked,
         last_changed: record.last_changed,
         last_error: error.map(ToString::to_string),
         hint: error.and_then(|error| error.hint.clone()),
-        held: record.held.clone(),
-        rejected: record.rejected.clone(),
-        successor: record.successor.clone(),
+        held: record.open.held.clone(),
+        rejected: record.open.rejected.clone(),
+        successor: record.open.successor.clone(),
         targets: Vec::new(),
     }
 }

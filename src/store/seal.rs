@@ -14,7 +14,6 @@ use sha2::{Digest, Sha256};
 use super::{FILES, Store};
 use crate::atomic::{self, Folder, Trace};
 use crate::config::Output;
-use crate::report::Fingerprint;
 
 /// So old must the last change be that any later one shows; clocks of file systems tick every few milliseconds, of some every two seconds.
 pub const SETTLED: SignedDuration = SignedDuration::from_secs(3);
@@ -30,8 +29,8 @@ pub struct Watch {
 /// The file system's notes about one certificate, as one short word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seal {
-    /// To be compared with an earlier one.
-    pub mark: String,
+    /// To be compared with an earlier one. Half a hash: nobody forges a ctime, so this need only tell apart what chance brings.
+    pub mark: [u8; 16],
     /// When anything under it last changed.
     pub changed: Timestamp,
 }
@@ -110,11 +109,9 @@ impl Notes {
     }
 
     fn seal(self) -> Seal {
-        let mut mark = Fingerprint(self.hash.finalize().into()).to_string();
-        mark.truncate(MARK_DIGITS);
+        let hash: [u8; 32] = self.hash.finalize().into();
+        let mut mark = [0; 16];
+        mark.iter_mut().zip(hash).for_each(|(kept, byte)| *kept = byte);
         Seal { mark, changed: self.changed }
     }
 }
-
-/// Hex digits kept: nobody forges a ctime, so this need only tell apart what chance brings.
-const MARK_DIGITS: usize = 32;

@@ -100,8 +100,10 @@ impl Account {
 
 /// A listing that is asked by id and by name, once or more for each of ten thousand entries.
 pub(super) struct Rows {
-    /// By id.
+    /// As listed.
     rows: Vec<Listed>,
+    /// Hashes of the ids with places in `rows`, sorted.
+    ids: Vec<(u64, u32)>,
     /// Hashes of the names' [`successor::stem`]s with places in `rows`, sorted. Two stems with one hash only mean one row too many.
     stems: Vec<(u64, u32)>,
     /// Places of rows that tell no name: they may be for any.
@@ -109,22 +111,22 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    fn new(mut rows: Vec<Listed>) -> Rows {
-        rows.sort_by(|a, b| a.id.cmp(&b.id));
-        rows.dedup_by(|a, b| a.id == b.id);
-        let (mut stems, mut nameless) = (Vec::with_capacity(rows.len()), Vec::new());
+    fn new(rows: Vec<Listed>) -> Rows {
+        let (mut ids, mut stems, mut nameless) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()), Vec::new());
         for (place, row) in (0..).zip(&rows) {
+            ids.push((hash(&row.id), place));
             stems.extend(row.names.iter().map(|name| (hash(successor::stem(name)), place)));
             if row.names.is_empty() {
                 nameless.push(place);
             }
         }
+        ids.sort_unstable();
         stems.sort_unstable();
-        Rows { rows, stems, nameless }
+        Rows { rows, ids, stems, nameless }
     }
 
     fn get(&self, id: &str) -> Option<&Listed> {
-        self.rows.binary_search_by(|row| row.id.as_str().cmp(id)).ok().and_then(|place| self.rows.get(place))
+        under(&self.ids, hash(id)).filter_map(|place| self.at(place)).find(|row| row.id == id)
     }
 
     /// Every row that may cover all of `names`, and some others. Without names that is every row.
@@ -150,12 +152,14 @@ impl Rows {
     /// Rows with a name of the same stem, and those with a wildcard over `name`.
     fn places(&self, name: &str) -> impl Iterator<Item = u32> {
         let parent = name.split_once('.').map(|(_, parent)| parent);
-        [Some(name), parent].into_iter().flatten().flat_map(|name| {
-            let wanted = hash(successor::stem(name));
-            let first = self.stems.partition_point(|(stem, _)| *stem < wanted);
-            self.stems.iter().skip(first).take_while(move |(stem, _)| *stem == wanted).map(|(_, place)| *place)
-        })
+        [Some(name), parent].into_iter().flatten().flat_map(|name| under(&self.stems, hash(successor::stem(name))))
     }
+}
+
+/// The places under a hash.
+fn under(hashes: &[(u64, u32)], wanted: u64) -> impl Iterator<Item = u32> {
+    let first = hashes.partition_point(|(hash, _)| *hash < wanted);
+    hashes.iter().skip(first).take_while(move |(hash, _)| *hash == wanted).map(|(_, place)| *place)
 }
 
 fn hash(text: &str) -> u64 {
@@ -275,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_row_is_found_by_its_id() {
-        let rows = Rows::new(["b", "a", "c", "a"].map(|id| listed(id.into(), vec![])).into());
+        let rows = Rows::new(["b", "a", "c"].map(|id| listed(id.into(), vec![])).into());
         assert_eq!(rows.get("a").map(|row| row.id.as_str()), Some("a"));
         assert_eq!(rows.get("d"), None);
         assert_eq!(rows.related(&["x".into()]).len(), 3);

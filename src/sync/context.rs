@@ -15,7 +15,7 @@ use crate::certificate::Roots;
 use crate::config::{Certificate, EventKind, Settings};
 use crate::ledger::{Base, Ledger};
 use crate::provider::Client;
-use crate::report::{CertificateReport, Incident};
+use crate::report::Incident;
 use crate::store::{Seal, Store};
 
 use super::accounts::{Account, Holdings};
@@ -101,34 +101,38 @@ pub(super) struct Context {
     pub now: Timestamp,
 }
 
+/// Entries by what there is to do, as places in the inventory.
+pub(super) struct Told {
+    /// Nothing.
+    pub quiet: Vec<usize>,
+    /// To be looked at.
+    pub busy: Vec<usize>,
+    /// Whether nothing about the quiet ones changed but the time.
+    pub is_same: bool,
+}
+
 impl Context {
     /// The entries in scope.
     pub(super) fn entries(&self) -> impl Iterator<Item = &Certificate> {
         quiet::entries(&self.settings, &self.places)
     }
 
-    /// Remembers and reports the entries about which there is nothing to do, by place in the inventory.
-    /// With whether nothing changed but the time.
-    pub(super) fn quiet(
-        &self,
-        ledger: &mut Ledger,
-        seals: &[Option<Seal>],
-        base: Option<Base>,
-    ) -> (Vec<Option<CertificateReport>>, bool) {
-        let (mut reports, mut all_same) = (vec![None; self.settings.certificates.len()], true);
+    /// Tells the entries about which there is nothing to do from the others, and remembers that they were looked at.
+    pub(super) fn tell_quiet(&self, ledger: &mut Ledger, seals: &[Option<Seal>], base: Option<Base>) -> Told {
+        let mut told = Told { quiet: Vec::with_capacity(self.places.len()), busy: Vec::new(), is_same: true };
         let since = base.map(|base| base.started);
         for (place, entry) in self.places.iter().copied().zip(self.entries()) {
-            let Some(record) = ledger.certificates.get_mut(&entry.name) else { continue };
             let seal = seals.get(place).and_then(Option::as_ref);
-            if let Some(quiet) = Quiet::of(self, entry, record, seal) {
-                let (report, is_same) = quiet.remember(entry, record, since, self.now);
-                if let Some(slot) = reports.get_mut(place) {
-                    *slot = Some(report);
+            let record = ledger.certificates.get_mut(&entry.name);
+            match record.and_then(|record| Some((Quiet::of(self, entry, record, seal)?, record))) {
+                Some((quiet, record)) => {
+                    told.is_same &= quiet.remember(entry, record, since, self.now);
+                    told.quiet.push(place);
                 }
-                all_same &= is_same;
+                None => told.busy.push(place),
             }
         }
-        (reports, all_same)
+        told
     }
 
     /// Says once that a provider's account may not be listed, which costs a request and a key's move per certificate and pass.

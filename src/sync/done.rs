@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::certificate;
 use crate::config::{Certificate, Successor};
-use crate::ledger::{CertificateRecord, Hashes, Ledger};
+use crate::ledger::{CertificateRecord, Hashes, Ledger, Mark, Open};
 use crate::report::{Action, CertificateReport, Failure};
 use crate::store::{Installed, Seal};
 
@@ -76,7 +76,7 @@ impl Done {
     pub(super) fn remember(&self, ledger: &mut Ledger, now: Timestamp) {
         let record = ledger.certificates.entry(self.entry.name.clone()).or_default();
         record.provider = self.entry.provider.clone();
-        record.targets.retain(|target, _| self.entry.deploy.contains(target));
+        record.targets.retain(|target| self.entry.deploy.iter().any(|name| name == target));
         if let Some(live) = &self.live {
             record.live = Some(live::live_of(live));
             record.hashes = Hashes::from(&live.hashes);
@@ -85,35 +85,35 @@ impl Done {
             record.outputs.clone_from(outputs);
         }
         for line in &self.drift {
-            if !record.drift.contains(line) {
-                record.drift.push(line.clone());
+            if !record.open.drift.contains(line) {
+                record.open.drift.push(line.clone());
             }
         }
         record.seal = self.proof(record, now);
         record.valid = self.finding.valid.or(record.valid);
-        record.successor = self.finding.successor.clone();
+        record.open.successor = self.finding.successor.clone();
         remember_unfit(record, &self.finding.unfit);
         match self.failure() {
             Some(failure) => {
-                record.failures += 1;
-                record.last_error = Some(failure.clone());
+                record.open.failures += 1;
+                record.open.last_error = Some(failure.clone());
             }
             None => self.remember_success(record, now),
         }
     }
 
     /// The seal, when everything under it was read in full meanwhile, is right, and changed so long ago that a later change will show.
-    fn proof(&self, record: &CertificateRecord, now: Timestamp) -> Option<String> {
+    fn proof(&self, record: &CertificateRecord, now: Timestamp) -> Option<Mark> {
         let live = self.live.as_ref().filter(|live| !certificate::is_placeholder(&live.bundle))?;
         let was_live = self.record.live.as_ref().is_some_and(|before| before.generation == live.generation);
         let is_right = was_live && self.drift.is_empty() && self.problem.is_none() && record.live.is_some();
-        self.seal.as_ref().filter(|seal| is_right && seal.is_settled(now)).map(|seal| seal.mark.clone())
+        self.seal.as_ref().filter(|seal| is_right && seal.is_settled(now)).map(|seal| Mark(seal.mark))
     }
 
     fn remember_success(&self, record: &mut CertificateRecord, now: Timestamp) {
         let finding = &self.finding;
-        record.failures = 0;
-        record.last_error = None;
+        record.open.failures = 0;
+        record.open.last_error = None;
         record.last_checked = Some(now);
         record.seen = finding.seen.clone();
         record.key_file_hash = finding.key_file_hash.clone();
@@ -134,8 +134,8 @@ impl Done {
             Verdict::Hold { bundle, why, until } => {
                 record.fetched = Some(bundle.fingerprint());
                 record.fetched_not_after = Some(bundle.not_after());
-                record.held = Some(why.clone());
-                record.held_until = *until;
+                record.open.held = Some(why.clone());
+                record.open.held_until = *until;
             }
             Verdict::Unchanged => {
                 record.fetched = self.live.as_ref().map(|live| live.bundle.fingerprint());
@@ -146,7 +146,7 @@ impl Done {
             Verdict::StillHeld | Verdict::Failed(_) => {}
         }
         if matches!(finding.verdict, Verdict::Install { .. } | Verdict::Unchanged) {
-            (record.held, record.held_until) = (None, None);
+            (record.open.held, record.open.held_until) = (None, None);
         }
     }
 
@@ -164,17 +164,18 @@ impl Done {
         let previous_id =
             change.filter(|change| change.stage == Stage::Live).and_then(|change| adopt(record, change.id.clone()?));
         if let Some(error) = change.and_then(|change| change.error.clone()) {
-            record.failures += 1;
-            record.last_error = Some(error);
+            record.open.failures += 1;
+            record.open.last_error = Some(error);
         }
         if let Some(change) = change.filter(|change| matches!(change.stage, Stage::RolledBack | Stage::TurnedAway)) {
-            record.rejected_seen.extend(change.id.clone().zip(self.finding.seen.clone()));
+            record.open.rejected_seen.extend(change.id.clone().zip(self.finding.seen.clone()));
         }
-        let CertificateRecord { rejected, rejected_seen, .. } = &mut **record;
+        let Open { rejected, rejected_seen, .. } = &mut *record.open;
         rejected_seen.retain(|id, _| rejected.iter().any(|rejection| rejection.id.as_ref() == Some(id)));
         let (action, held) = self.action(record, change);
         let made_up = action == Action::Unchanged && is_untold(record);
         let action = if made_up { Action::Installed } else { action };
+        record.open.settle();
         CertificateReport {
             name: self.entry.name.clone(),
             provider: self.entry.provider.clone(),
@@ -185,41 +186,42 @@ impl Done {
             made_up,
             live: record.live.clone(),
             valid: record.valid,
-            error: record.last_error.clone(),
+            error: record.open.last_error.clone(),
             held,
             // One that is to be ignored is shown by `status`, and told to nobody.
             successor: self.finding.successor.filter(|_| self.entry.successor == Successor::Warn),
             near_misses: self.finding.near_misses,
-            drift: record.drift.clone(),
+            drift: record.open.drift.clone(),
             served: record.targets.values().flat_map(|told| told.served.iter().cloned()).collect(),
             notes: self.finding.notes,
         }
     }
 
     fn action(&self, record: &mut CertificateRecord, change: Option<&Change>) -> (Action, Option<String>) {
-        if record.last_error.is_some() {
+        if record.open.last_error.is_some() {
             return (Action::Failed, None);
         }
         match change.map(|change| change.stage) {
             Some(Stage::Live) => (Action::Installed, None),
             Some(Stage::RolledBack) => {
-                let rejection = change.and_then(|c| record.rejected.iter().find(|r| r.fingerprint == c.new.bundle.fingerprint()));
-                record.held_until = rejection.and_then(|rejection| rejection.next_try);
-                record.held = Some(match record.held_until {
+                let rejection =
+                    change.and_then(|c| record.open.rejected.iter().find(|r| r.fingerprint == c.new.bundle.fingerprint()));
+                record.open.held_until = rejection.and_then(|rejection| rejection.next_try);
+                record.open.held = Some(match record.open.held_until {
                     Some(at) => format!("a server rejected it; it is tried again after {}", at.strftime("%Y-%m-%d %H:%M:%SZ")),
                     None => "a server rejected it each time; it waits for another certificate, or for you".to_owned(),
                 });
-                (Action::Held, record.held.clone())
+                (Action::Held, record.open.held.clone())
             }
             Some(Stage::TurnedAway) => (Action::Failed, None),
             Some(Stage::Staged) => {
                 let why = "it waits for the window of its targets".to_owned();
-                record.held = Some(why.clone());
+                record.open.held = Some(why.clone());
                 // Looked at again in every pass: the generation is on disk already.
-                record.held_until = Some(Timestamp::MIN);
+                record.open.held_until = Some(Timestamp::MIN);
                 (Action::Held, Some(why))
             }
-            None if record.held.is_some() => (Action::Held, record.held.clone()),
+            None if record.open.held.is_some() => (Action::Held, record.open.held.clone()),
             None => (Action::Unchanged, None),
         }
     }
@@ -234,14 +236,15 @@ pub(super) fn is_untold(record: &CertificateRecord) -> bool {
 fn remember_unfit(record: &mut CertificateRecord, unfit: &[Unfit]) {
     let id = |key: &str| key.split('|').next().unwrap_or_default().to_owned();
     for one in unfit {
-        record.unfit.retain(|key, _| id(key) != id(&one.key));
-        record.unfit.insert(one.key.clone(), one.why.clone());
-        record.unfit_until.extend(one.until.map(|start| (one.key.clone(), start)));
+        record.open.unfit.retain(|key, _| id(key) != id(&one.key));
+        record.open.unfit.insert(one.key.clone(), one.why.clone());
+        record.open.unfit_until.extend(one.until.map(|start| (one.key.clone(), start)));
     }
-    while record.unfit.len() > MAX_UNFIT {
-        record.unfit.pop_first();
+    while record.open.unfit.len() > MAX_UNFIT {
+        record.open.unfit.pop_first();
     }
-    record.unfit_until.retain(|key, _| record.unfit.contains_key(key));
+    let Open { unfit, unfit_until, .. } = &mut *record.open;
+    unfit_until.retain(|key, _| unfit.contains_key(key));
 }
 
 /// Notes the id that is live now; the one before, when it was another.

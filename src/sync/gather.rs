@@ -77,7 +77,7 @@ pub(super) struct Case<'a> {
 
 /// Finds out what `case.entry` should have live.
 pub(super) async fn gather(case: &Case<'_>) -> Finding {
-    let id = current_id(case.entry, case.record);
+    let id = current_id(case.entry, case.record).map(str::to_owned);
     let mut finding = Finding::about(id.clone());
     if let Holdings::Down(failure) = &case.account.holdings {
         finding.verdict = Verdict::Failed(failure.clone());
@@ -129,11 +129,20 @@ pub(super) fn wanted_key(entry: &Certificate) -> String {
     }
 }
 
+/// Whether `key` is the entry's [`wanted_key`].
+pub(super) fn is_wanted(entry: &Certificate, key: &str) -> bool {
+    let (kind, wanted) = match &entry.wanted {
+        Wanted::Id(id) => ("/id/", id),
+        Wanted::Domain(domain) => ("/domain/", domain),
+    };
+    key.strip_prefix(&*entry.provider).and_then(|rest| rest.strip_prefix(kind)).is_some_and(|rest| rest == wanted)
+}
+
 /// The provider's id to ask for: the adopted one, else the configured one; `None` for a domain nothing was chosen for yet.
-pub(super) fn current_id(entry: &Certificate, record: &CertificateRecord) -> Option<String> {
-    let adopted = record.id.clone().filter(|_| record.wanted == wanted_key(entry));
+pub(super) fn current_id<'a>(entry: &'a Certificate, record: &'a CertificateRecord) -> Option<&'a str> {
+    let adopted = record.id.as_deref().filter(|_| is_wanted(entry, &record.wanted));
     match &entry.wanted {
-        Wanted::Id(id) => Some(adopted.unwrap_or_else(|| id.clone())),
+        Wanted::Id(id) => Some(adopted.unwrap_or(id)),
         Wanted::Domain(_) => adopted,
     }
 }
@@ -141,7 +150,7 @@ pub(super) fn current_id(entry: &Certificate, record: &CertificateRecord) -> Opt
 async fn look_at_current(case: &Case<'_>, id: &str, finding: &mut Finding) {
     finding.key_file_hash = key_file_hash(case.entry);
     if !needs_fetch(case, finding) {
-        finding.verdict = if case.record.held.is_some() { Verdict::StillHeld } else { Verdict::Unchanged };
+        finding.verdict = if case.record.open.held.is_some() { Verdict::StillHeld } else { Verdict::Unchanged };
         return;
     }
     if let Some(waiting) = case.waiting.filter(|_| finding.seen.is_some() && finding.seen == case.record.seen && !case.force) {
@@ -166,23 +175,23 @@ async fn look_at_current(case: &Case<'_>, id: &str, finding: &mut Finding) {
 /// Whether the newest certificate fetched is a successor that a server rejected and that the account still has: what is live is right for
 /// now, and yet the matter is not over.
 fn successor_waits(case: &Case<'_>, id: &str) -> bool {
-    let rejection = case.record.rejected.iter().find(|rejection| Some(rejection.fingerprint) == case.record.fetched);
+    let rejection = case.record.open.rejected.iter().find(|rejection| Some(rejection.fingerprint) == case.record.fetched);
     let other = rejection.and_then(|rejection| rejection.id.as_deref()).filter(|other| *other != id);
-    case.record.held.is_some() && other.is_some_and(|other| case.account.listed(other).is_some())
+    case.record.open.held.is_some() && other.is_some_and(|other| case.account.listed(other).is_some())
 }
 
 /// Whether the certificate must be fetched although a listing may say that nothing changed.
 fn needs_fetch(case: &Case<'_>, finding: &Finding) -> bool {
     let record = case.record;
-    let held_still = record.held.is_some() && record.held_until.is_none_or(|until| until > case.now);
+    let held_still = record.open.held.is_some() && record.open.held_until.is_none_or(|until| until > case.now);
     let live_is_fetched = case.live.is_some_and(|live| record.fetched == Some(live.bundle.fingerprint()));
     case.force
         || finding.seen.is_none()
         || finding.seen != record.seen
-        || record.wanted != wanted_key(case.entry)
+        || !is_wanted(case.entry, &record.wanted)
         || record.full_check.is_none_or(|due| due <= case.now)
         || record.key_file_hash != finding.key_file_hash
-        || record.last_error.is_some()
+        || record.open.last_error.is_some()
         || case.live.is_some_and(|live| is_stand_in(live) || !missing(&live.bundle, demanded(case.entry).into_iter()).is_empty())
         || (!live_is_fetched && !held_still)
 }
@@ -193,7 +202,7 @@ pub(super) fn weigh(case: &Case<'_>, bundle: Bundle) -> Verdict {
     let policy = Policy {
         missing_names: missing(&bundle, demanded(case.entry).into_iter()),
         insist: case.insist,
-        rejection: case.record.rejected.iter().find(|rejection| rejection.fingerprint == offered.fingerprint),
+        rejection: case.record.open.rejected.iter().find(|rejection| rejection.fingerprint == offered.fingerprint),
     };
     let installed = case.live.map(|live| Facts::of(&live.bundle));
     match plan::decide(installed.as_ref(), &offered, &policy, case.dated) {

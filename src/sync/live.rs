@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use secrecy::SecretString;
@@ -156,14 +157,14 @@ pub(super) fn note_live(
 }
 
 /// What the report and the ledger say of an installed generation.
-pub(super) fn live_of(installed: &Installed) -> Live {
-    Live {
+pub(super) fn live_of(installed: &Installed) -> Arc<Live> {
+    Arc::new(Live {
         fingerprint: installed.bundle.fingerprint(),
         generation: installed.generation.clone(),
         names: installed.bundle.names().to_vec(),
         not_before: installed.bundle.not_before(),
         not_after: installed.bundle.not_after(),
-    }
+    })
 }
 
 /// Where a server finds leaf, chain and key in one file.

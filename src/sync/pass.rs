@@ -1,6 +1,7 @@
 //! The order of a pass.
 
 use std::collections::{BTreeMap, HashSet};
+use std::panic::resume_unwind;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
@@ -9,11 +10,12 @@ use tokio_util::sync::CancellationToken;
 use crate::alert::rules;
 use crate::config::{Certificate, EventKind};
 use crate::failpoint;
-use crate::ledger::{Base, Ledger, Loaded, PassRecord};
+use crate::ledger::{self, Base, Beginning, Ledger, Loaded, Mark, PassRecord, ProviderRecord};
 use crate::report::{Action, CertificateReport, Incident, Report};
 use crate::store::{KEEP, Seal};
 
-use super::deliver::Delivery;
+use super::context::Told;
+use super::deliver::{Change, Delivery};
 use super::done::Done;
 use super::{Error, LOCK_WAIT, Memory, Progress, Scope, Sync, Sync_, quiet};
 
@@ -29,20 +31,18 @@ impl Sync {
         let _lock = self.lock(scope.wait.unwrap_or(LOCK_WAIT), stop).await?;
         progress(Progress::Step);
         let started = self.clock.now();
-        let Memory { ledger, base } = self.memory()?;
+        let beginning = Ledger::begin(self.store.root())?;
+        self.recall(beginning.providers());
+        let (context, known) = tokio::join!(self.watched(progress, self.context(scope, stop)), self.known(beginning, scope));
+        let (Memory { mut ledger, base }, seals) = known?;
+        let context = Arc::new(context);
         let mut incidents: Vec<Incident> = ledger_rebuilt(&ledger).into_iter().collect();
-        self.recall(&ledger);
-        let remembered = Arc::new(ledger);
-        let (context, seals) = tokio::join!(self.watched(progress, self.context(scope, stop)), self.seals(&remembered, scope));
-        let (context, mut ledger) = (Arc::new(context), Arc::unwrap_or_clone(remembered));
         self.sweep(&ledger, &seals)?;
         progress(Progress::Step);
         context.tell_refused_listings(&mut ledger);
         incidents.extend(self.skewed());
         incidents.extend(scope.incidents.iter().cloned());
-        let (mut reports, is_same) = context.quiet(&mut ledger, &seals, base);
-        let is_quiet = |place: &usize| reports.get(*place).is_some_and(Option::is_some);
-        let (quiet, busy): (Vec<usize>, Vec<usize>) = context.places.iter().partition(|place| is_quiet(place));
+        let Told { quiet, busy, is_same } = context.tell_quiet(&mut ledger, &seals, base);
         let found = self.watched(progress, self.look(&context, &busy, seals, &ledger, stop, progress)).await;
         failpoint::reach("sync.looked");
         let whole = scope.names.is_none() && found.len() + quiet.len() == self.settings.certificates.len();
@@ -55,24 +55,21 @@ impl Sync {
         for done in found.values() {
             done.remember(delivery.ledger, context.now);
         }
+        // What the providers listed is of no more use, and of ten thousand certificates that is some megabytes.
+        drop(context);
         failpoint::reach("sync.remembered");
         progress(Progress::Step);
         let delivered = delivery.run().await;
         failpoint::reach("sync.delivered");
         progress(Progress::Step);
         let found_none = found.is_empty();
-        for (place, done) in found {
-            let report = done.report(&mut ledger, &delivered.changes);
-            if let Some(slot) = reports.get_mut(place) {
-                *slot = Some(report);
-            }
-        }
+        let certificates = self.report(found, &quiet, &mut ledger, &delivered.changes);
         let (requests, calls) = self.calls();
         let report = Report {
             started,
             finished: self.clock.now(),
             whole,
-            certificates: reports.into_iter().flatten().collect(),
+            certificates,
             targets: delivered.targets,
             incidents,
             requests,
@@ -88,10 +85,41 @@ impl Sync {
         Ok(report)
     }
 
-    /// The memory as it lies on disk; that it had to be rebuilt stays in it until that is told.
+    /// One report for each entry that was looked at or is quiet, in the inventory's order.
+    fn report(
+        &self,
+        mut found: BTreeMap<usize, Done>,
+        quiet: &[usize],
+        ledger: &mut Ledger,
+        changes: &BTreeMap<String, Change>,
+    ) -> Vec<CertificateReport> {
+        let mut reports = Vec::with_capacity(found.len() + quiet.len());
+        for (place, entry) in self.settings.certificates.iter().enumerate() {
+            if let Some(done) = found.remove(&place) {
+                reports.push(done.report(ledger, changes));
+            } else if quiet.binary_search(&place).is_ok()
+                && let Some(record) = ledger.certificates.get(&entry.name)
+            {
+                reports.push(quiet::report(entry, record));
+            }
+        }
+        reports
+    }
+
+    /// The memory, and what the disk tells meanwhile; while the providers are asked, which takes as long.
+    async fn known(&self, beginning: Beginning, scope: &Scope) -> Result<(Memory, Vec<Option<Seal>>), Error> {
+        let Memory { ledger, base } = match tokio::task::spawn_blocking(move || memory(beginning)).await {
+            Ok(memory) => memory?,
+            Err(error) => error.try_into_panic().map_or(Err(Error::Stopped), |panic| resume_unwind(panic))?,
+        };
+        let ledger = Arc::new(ledger);
+        let seals = self.seals(&ledger, scope).await;
+        Ok((Memory { ledger: Arc::unwrap_or_clone(ledger), base }, seals))
+    }
+
+    /// The memory as it lies on disk.
     pub(super) fn memory(&self) -> Result<Memory, Error> {
-        let Loaded { ledger, rebuilt, base } = Ledger::load(self.store.root())?;
-        Ok(Memory { ledger: Ledger { rebuilt: rebuilt.or(ledger.rebuilt), ..ledger }, base })
+        Ok(memory(Ledger::begin(self.store.root())?)?)
     }
 
     /// Judges the report, puts what is to be told into the outbox, and saves the memory; after a quiet pass (`base`: the one on disk) only if
@@ -145,8 +173,8 @@ impl Sync {
     fn sweep(&self, ledger: &Ledger, seals: &[Option<Seal>]) -> Result<(), Error> {
         let entries = self.settings.certificates.iter().zip(seals);
         let is_sealed = |(entry, seal): (&Certificate, &Option<Seal>)| {
-            let known = ledger.certificates.get(&entry.name).and_then(|record| record.seal.as_ref());
-            known.is_some() && known == seal.as_ref().map(|seal| &seal.mark)
+            let known = ledger.certificates.get(&entry.name).and_then(|record| record.seal);
+            known.is_some() && known == seal.as_ref().map(|seal| Mark(seal.mark))
         };
         let sealed: HashSet<&str> = entries.filter(|pair| is_sealed(*pair)).map(|(entry, _)| entry.name.as_str()).collect();
         for stray in self.store.sweep_besides(|name| sealed.contains(name))? {
@@ -156,14 +184,12 @@ impl Sync {
     }
 
     /// Hands remembered rejections of credentials back to the clients.
-    fn recall(&self, ledger: &Ledger) {
+    fn recall(&self, providers: &BTreeMap<String, ProviderRecord>) {
         if self.forgives.swap(false, Ordering::Relaxed) {
             return;
         }
         for (name, client) in &self.clients {
-            client.set_rejected(
-                ledger.providers.get(name).and_then(|record| record.rejected_credential.clone().zip(record.next_try)),
-            );
+            client.set_rejected(providers.get(name).and_then(|record| record.rejected_credential.clone().zip(record.next_try)));
         }
     }
 
@@ -185,6 +211,12 @@ impl Sync {
     }
 }
 
+/// The ledger as it lies on disk; that it had to be rebuilt stays in it until that is told.
+fn memory(beginning: Beginning) -> Result<Memory, ledger::Error> {
+    let Loaded { ledger, rebuilt, base } = beginning.load()?;
+    Ok(Memory { ledger: Ledger { rebuilt: rebuilt.or(ledger.rebuilt), ..ledger }, base })
+}
+
 pub(super) fn ledger_rebuilt(ledger: &Ledger) -> Option<Incident> {
     let why = ledger.rebuilt.as_ref()?;
     Some(Incident { event: EventKind::LedgerRebuilt, provider: None, certificates: Vec::new(), message: why.clone() })
@@ -193,7 +225,7 @@ pub(super) fn ledger_rebuilt(ledger: &Ledger) -> Option<Incident> {
 /// What the report says of an entry is on its way to people: it need not be made up for.
 fn concluded(ledger: &mut Ledger, certificate: &CertificateReport) {
     let Some(record) = ledger.certificates.get_mut(&certificate.name) else { return };
-    record.drift.clear();
+    record.open.drift.clear();
     // A placeholder was never fetched; what takes its place is no renewal. What went live in a pass that failed is told by the next one.
     if record.fetched.is_some() && certificate.action != Action::Failed {
         record.concluded = certificate.live.as_ref().map(|live| live.fingerprint);

@@ -76,7 +76,7 @@ impl Sync {
     async fn preview_one(&self, context: &Context, entry: &crate::config::Certificate, ledger: &Ledger) -> CertificatePreview {
         let record = ledger.certificates.get(&entry.name).map(|record| (**record).clone()).unwrap_or_default();
         let before = record.id.clone();
-        let held = record.held.clone();
+        let held = record.open.held.clone();
         let mut done = Done::new(entry, record);
         done.live = self.store.live(&entry.name).ok().flatten();
         let finding = context.find(entry, &done).await;

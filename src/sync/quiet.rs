@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::certificate::covers;
 use crate::config::{Certificate, Format, Settings, Wanted};
-use crate::ledger::{CertificateRecord, Ledger};
+use crate::ledger::{CertificateRecord, Ledger, Mark};
 use crate::provider::Listed;
 use crate::report::{Action, CertificateReport, Live};
 use crate::store::{Seal, Store};
@@ -18,7 +18,7 @@ use crate::store::{Seal, Store};
 use super::accounts::{Account, is_seen};
 use super::context::Context;
 use super::done::is_untold;
-use super::gather::{current_id, demanded, wanted_key};
+use super::gather::{current_id, demanded, is_wanted};
 use super::successor::{self, Wish};
 use super::{Scope, Sync};
 
@@ -73,60 +73,68 @@ pub(super) struct Quiet<'a> {
 impl<'a> Quiet<'a> {
     /// `None`: there may be something to do.
     pub fn of(context: &'a Context, entry: &Certificate, record: &CertificateRecord, seal: Option<&Seal>) -> Option<Quiet<'a>> {
-        let is_untouched = record.seal.is_some() && record.seal.as_ref() == seal.map(|seal| &seal.mark);
+        let is_untouched = record.seal.is_some() && record.seal == seal.map(|seal| Mark(seal.mark));
         if !is_untouched || context.force || !is_settled(entry, record, context.now) {
             return None;
         }
         let account = context.accounts.get(&entry.provider)?;
         let id = current_id(entry, record)?;
-        let row = account.listed(&id)?;
+        let row = account.listed(id)?;
         (is_seen(row, record.seen.as_deref()?) && !has_successor(account, entry, record, row)).then_some(Quiet { row })
     }
 
-    /// Writes into the ledger that it was looked at, and reports it; with whether that time is all that is new.
+    /// Writes into the ledger that it was looked at; whether that time is all that is new.
     pub fn remember(
         &self,
         entry: &Certificate,
         record: &mut CertificateRecord,
         since: Option<Timestamp>,
         now: Timestamp,
-    ) -> (CertificateReport, bool) {
+    ) -> bool {
         let valid = self.row.valid.or(record.valid);
         let is_same = since.is_some()
             && record.last_checked >= since
             && record.valid == valid
-            && record.successor.is_none()
-            && record.failures == 0
+            && record.open.successor.is_none()
+            && record.open.failures == 0
             && record.concluded == record.live.as_ref().map(|live| live.fingerprint)
-            && record.targets.keys().all(|target| entry.deploy.contains(target));
+            && record.targets.keys().all(|target| is_member(entry, target));
         record.last_checked = Some(now);
         record.valid = valid;
-        record.successor = None;
-        record.failures = 0;
-        record.targets.retain(|target, _| entry.deploy.contains(target));
-        (self.report(entry, record), is_same)
-    }
-
-    fn report(&self, entry: &Certificate, record: &CertificateRecord) -> CertificateReport {
-        CertificateReport {
-            name: entry.name.clone(),
-            provider: entry.provider.clone(),
-            action: Action::Unchanged,
-            id: Some(self.row.id.clone()),
-            previous_id: None,
-            first: false,
-            made_up: false,
-            live: record.live.clone(),
-            valid: record.valid,
-            error: None,
-            held: None,
-            successor: None,
-            near_misses: Vec::new(),
-            drift: Vec::new(),
-            served: record.targets.values().flat_map(|told| told.served.iter().cloned()).collect(),
-            notes: Vec::new(),
+        if !record.open.is_nothing() {
+            (record.open.successor, record.open.failures) = (None, 0);
+            record.open.settle();
         }
+        record.targets.retain(|target| is_member(entry, target));
+        is_same
     }
+}
+
+/// What the pass reports of a quiet entry.
+pub(super) fn report(entry: &Certificate, record: &CertificateRecord) -> CertificateReport {
+    CertificateReport {
+        name: entry.name.clone(),
+        provider: entry.provider.clone(),
+        action: Action::Unchanged,
+        id: current_id(entry, record).map(str::to_owned),
+        previous_id: None,
+        first: false,
+        made_up: false,
+        live: record.live.clone(),
+        valid: record.valid,
+        error: None,
+        held: None,
+        successor: None,
+        near_misses: Vec::new(),
+        drift: Vec::new(),
+        served: record.targets.values().flat_map(|told| told.served.iter().cloned()).collect(),
+        notes: Vec::new(),
+    }
+}
+
+/// Whether a target is one of the entry's.
+fn is_member(entry: &Certificate, target: &str) -> bool {
+    entry.deploy.iter().any(|name| name == target)
 }
 
 /// Whether the ledger alone leaves nothing open.
@@ -135,14 +143,14 @@ fn is_settled(entry: &Certificate, record: &CertificateRecord, now: Timestamp) -
     let covers = |live: &Live| demanded(entry).into_iter().all(|name| covers(&live.names, name));
     record.live.as_ref().is_some_and(|live| record.fetched == Some(live.fingerprint) && covers(live))
         && record.full_check.is_some_and(|due| due > now)
-        && record.held.is_none()
-        && record.last_error.is_none()
-        && record.drift.is_empty()
+        && record.open.held.is_none()
+        && record.open.last_error.is_none()
+        && record.open.drift.is_empty()
         && !is_untold(record)
-        && record.unfit.is_empty()
+        && record.open.unfit.is_empty()
         && record.key_file_hash.is_none()
         && record.provider == entry.provider
-        && record.wanted == wanted_key(entry)
+        && is_wanted(entry, &record.wanted)
         && !needs_reading
 }
 

@@ -44,11 +44,11 @@ pub(super) async fn look_for_successor(
         note_newer(&candidates, row, finding);
         return None;
     }
-    if candidates.is_empty() && case.record.unfit.is_empty() {
+    if candidates.is_empty() && case.record.open.unfit.is_empty() {
         return None;
     }
     let context = context(case, &names);
-    for (key, why) in case.record.unfit.iter().filter(|(key, _)| key.ends_with(&context)) {
+    for (key, why) in case.record.open.unfit.iter().filter(|(key, _)| key.ends_with(&context)) {
         finding.near_misses.extend(near_miss(case.account, key, why));
     }
     let open: Vec<&Listed> = candidates.into_iter().filter(|row| is_open(case, row, &context)).collect();
@@ -58,13 +58,14 @@ pub(super) async fn look_for_successor(
 /// Whether a candidate was neither found unfit as it is listed now, nor rejected by a server for the time being.
 fn is_open(case: &Case<'_>, row: &Listed, context: &str) -> bool {
     let key = unfit_key(row, context);
-    let unfit = case.record.unfit.contains_key(&key) && case.record.unfit_until.get(&key).is_none_or(|starts| *starts > case.now);
-    let as_then = case.record.rejected_seen.get(&row.id).is_none_or(|then| *then == seen(row));
+    let unfit = case.record.open.unfit.contains_key(&key)
+        && case.record.open.unfit_until.get(&key).is_none_or(|starts| *starts > case.now);
+    let as_then = case.record.open.rejected_seen.get(&row.id).is_none_or(|then| *then == seen(row));
     let rejected = |r: &crate::ledger::Rejection| {
         r.id.as_deref() == Some(row.id.as_str()) && as_then && r.next_try.is_none_or(|at| at > case.now)
     };
     let former = case.record.former_ids.contains(&row.id);
-    case.insist || (!unfit && !case.record.rejected.iter().any(rejected) && !former)
+    case.insist || (!unfit && !case.record.open.rejected.iter().any(rejected) && !former)
 }
 
 fn note_newer(candidates: &[&Listed], row: Option<&Listed>, finding: &mut Finding) {

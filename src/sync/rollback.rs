@@ -72,22 +72,22 @@ impl Sync {
 
     fn remember_rollback(&self, ledger: &mut Ledger, entry: &Certificate, live: Option<&Installed>, earlier: &Installed) {
         let record = ledger.certificates.entry(entry.name.clone()).or_default();
-        record.rejected.retain(|rejection| rejection.fingerprint != earlier.bundle.fingerprint());
+        record.open.rejected.retain(|rejection| rejection.fingerprint != earlier.bundle.fingerprint());
         record.live = Some(live::live_of(earlier));
         record.hashes = Hashes::from(&earlier.hashes);
         record.seal = None;
         let Some(live) = live.filter(|live| live.bundle.fingerprint() != earlier.bundle.fingerprint()) else { return };
         let fingerprint = live.bundle.fingerprint();
-        record.rejected.retain(|rejection| rejection.fingerprint != fingerprint);
-        record.rejected.push(Rejection {
+        record.open.rejected.retain(|rejection| rejection.fingerprint != fingerprint);
+        record.open.rejected.push(Rejection {
             fingerprint,
             id: record.id.clone(),
             why: "rolled back by hand".to_owned(),
             tries: 1,
             next_try: None,
         });
-        record.held = Some("rolled back by hand; another certificate or `sync --force NAME` ends this".to_owned());
-        record.held_until = None;
+        record.open.held = Some("rolled back by hand; another certificate or `sync --force NAME` ends this".to_owned());
+        record.open.held_until = None;
     }
 }
 
@@ -104,10 +104,10 @@ fn report(entry: &Certificate, change: &Change, ledger: &Ledger) -> CertificateR
         live: record.live,
         valid: record.valid,
         error: change.error.clone(),
-        held: record.held,
-        successor: record.successor,
+        held: record.open.held.clone(),
+        successor: record.open.successor.clone(),
         near_misses: Vec::new(),
-        drift: record.drift,
+        drift: record.open.drift.clone(),
         served: record.targets.values().flat_map(|told| told.served.iter().cloned()).collect(),
         notes: Vec::new(),
     }

@@ -12,7 +12,7 @@ use certsyncd::alert::Outbox;
 use certsyncd::alert::rules::Facts;
 use certsyncd::config::secret::Source;
 use certsyncd::config::{Alerts, Channel, ChannelKind, Language, Severity, WebhookFormat};
-use certsyncd::ledger::{CertificateRecord, Raised};
+use certsyncd::ledger::{CertificateRecord, Raised, Records};
 use certsyncd::report::{Action, CertificateReport, Event, Fingerprint, Live, Report};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -186,7 +186,7 @@ pub fn report(leaf: u8, ends: i64) -> Report {
         previous_id: None,
         first: false,
         made_up: false,
-        live: Some(live),
+        live: Some(live.into()),
         valid: None,
         error: None,
         held: None,
@@ -221,7 +221,7 @@ pub fn note_knowing(
     settings: &Alerts,
     at: Timestamp,
 ) -> Vec<Event> {
-    let records = BTreeMap::from([("api".to_owned(), Box::<CertificateRecord>::default())]);
+    let records = Records::from([("api".to_owned(), Box::<CertificateRecord>::default())]);
     let facts = Facts { report, records: &records, settings, host: "web-1", now: at };
     outbox.note(known, &facts).unwrap().verdict.events
 }
@@ -229,7 +229,7 @@ pub fn note_knowing(
 /// An `expiring` event about `api`.
 pub fn expiring() -> Event {
     let settings = settings(vec![]);
-    let records = BTreeMap::new();
+    let records = Records::new();
     let report = report(0x3f, 9);
     let facts = Facts { report: &report, records: &records, settings: &settings, host: "web-1", now: now() };
     certsyncd::alert::rules::judge(&BTreeMap::new(), &facts).events.remove(0)
@@ -238,7 +238,7 @@ pub fn expiring() -> Event {
 /// An `expired` event about `api`.
 pub fn expired() -> Event {
     let settings = settings(vec![]);
-    let records = BTreeMap::new();
+    let records = Records::new();
     let report = report(0x3f, -1);
     let facts = Facts { report: &report, records: &records, settings: &settings, host: "web-1", now: now() };
     certsyncd::alert::rules::judge(&BTreeMap::new(), &facts).events.remove(0)

@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use certsyncd::config::{
     Alerts, Certificate, Cron, Daemon, Metrics, Settings, Successor, Target, TargetKind, Trust, Wanted, Zone,
 };
-use certsyncd::ledger::{CertificateRecord, Delivery, Ledger, PassRecord, TargetRecord};
+use certsyncd::ledger::{CertificateRecord, Delivery, Ledger, Open, PassRecord, TargetRecord};
 use certsyncd::observe::status::{Document, Pace, document};
 use certsyncd::report::{Failure, Fingerprint, Live, Served, Valid};
 use croner::parser::{CronParser, Seconds};
@@ -28,14 +29,14 @@ pub fn leaf(seed: u8) -> Fingerprint {
     Fingerprint([seed; 32])
 }
 
-pub fn live(seed: u8, age: i64, left: i64, names: &[&str]) -> Live {
-    Live {
+pub fn live(seed: u8, age: i64, left: i64, names: &[&str]) -> Arc<Live> {
+    Arc::new(Live {
         fingerprint: leaf(seed),
         generation: format!("000001-{}", leaf(seed).short()),
         names: names.iter().map(ToString::to_string).collect(),
         not_before: now() - days(age),
         not_after: now() + days(left),
-    }
+    })
 }
 
 pub fn served(address: &str, name: &str, seed: u8, left: i64) -> Served {
@@ -139,7 +140,7 @@ pub fn everything() -> (Settings, Ledger, BTreeSet<String>) {
             id: Some("scs-web-2".to_owned()),
             live: Some(live(1, 304, 61, &["web.example.com", "www.example.com"])),
             fetched: Some(leaf(1)),
-            targets: [("nginx".to_owned(), web.into()), ("haproxy".to_owned(), delivered(1).into())].into(),
+            targets: [("nginx", web), ("haproxy", delivered(1))].into_iter().collect(),
             ..CertificateRecord::default()
         },
     );
@@ -149,7 +150,7 @@ pub fn everything() -> (Settings, Ledger, BTreeSet<String>) {
             live: Some(live(2, 356, 9, &["api.example.com"])),
             valid: Some(Valid::Expiring),
             fetched: Some(leaf(2)),
-            targets: [("haproxy".to_owned(), delivered(2).into())].into(),
+            targets: [("haproxy", delivered(2))].into_iter().collect(),
             ..CertificateRecord::default()
         },
     );
@@ -165,10 +166,14 @@ pub fn everything() -> (Settings, Ledger, BTreeSet<String>) {
         "shop",
         CertificateRecord {
             live: Some(live(4, 100, 265, &["shop.example.com"])),
-            last_error: Some(failure(
-                &["failed to export certificate `scs-shop`", "server said 400: `SCM.0010` this operation is not allowed"],
-                Some("the certificate must be issued before it can be exported"),
-            )),
+            open: Open {
+                last_error: Some(failure(
+                    &["failed to export certificate `scs-shop`", "server said 400: `SCM.0010` this operation is not allowed"],
+                    Some("the certificate must be issued before it can be exported"),
+                )),
+                ..Open::default()
+            }
+            .into(),
             ..CertificateRecord::default()
         },
     );
@@ -176,7 +181,7 @@ pub fn everything() -> (Settings, Ledger, BTreeSet<String>) {
         "next",
         CertificateRecord {
             live: Some(live(5, 100, 265, &["next.example.com"])),
-            held: Some("not valid before 2026-12-01".to_owned()),
+            open: Open { held: Some("not valid before 2026-12-01".to_owned()), ..Open::default() }.into(),
             ..CertificateRecord::default()
         },
     );
@@ -187,7 +192,7 @@ pub fn everything() -> (Settings, Ledger, BTreeSet<String>) {
             live: Some(live(6, 10, 355, &["wait.example.com"])),
             fetched: Some(leaf(7)),
             fetched_not_after: Some(now() + days(720)),
-            targets: [("nginx".to_owned(), behind.into())].into(),
+            targets: [("nginx", behind)].into_iter().collect(),
             ..CertificateRecord::default()
         },
     );

@@ -85,7 +85,7 @@ impl Site {
         assert_eq!(self.served(0).await, self.first[0].sha256, "what is served");
         assert_eq!(live(report, "www"), self.first[0].sha256, "what is live");
         let ledger = Ledger::peek(&self.world.state()).unwrap().ledger;
-        assert_eq!(ledger.certificates["www"].rejected.len(), 1, "the ledger remembers the rejection");
+        assert_eq!(ledger.certificates["www"].open.rejected.len(), 1, "the ledger remembers the rejection");
         assert!(!report.is_ok());
         let told = self.event("deploy_failed");
         for word in words {

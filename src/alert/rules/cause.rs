@@ -53,7 +53,7 @@ impl<'a> Judge<'a> {
         groups.into_iter().flatten().collect()
     }
 
-    fn tell_provider(&mut self, provider: &str, key: String, group: &[&'a CertificateReport]) {
+    fn tell_provider(&mut self, provider: &'a str, key: String, group: &[&'a CertificateReport]) {
         let names: Vec<String> = group.iter().map(|certificate| certificate.name.clone()).collect();
         let error = group.first().and_then(|certificate| certificate.error.as_ref());
         let common = in_common(group);
@@ -116,7 +116,7 @@ impl<'a> Judge<'a> {
 
     /// Failing passes in a row, this one counted.
     fn failures(&self, certificate: &CertificateReport) -> u32 {
-        self.record(&certificate.name).map_or(1, |record| record.failures.max(1))
+        self.record(&certificate.name).map_or(1, |record| record.open.failures.max(1))
     }
 }
 

@@ -22,7 +22,8 @@ mod expiry;
 mod host;
 mod work;
 
-use std::collections::BTreeMap;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -31,7 +32,7 @@ use sha2::{Digest, Sha256};
 use super::filter;
 use super::message::{self, Over, Story, Subject};
 use crate::config::{Alerts, EventKind};
-use crate::ledger::{CertificateRecord, Raised};
+use crate::ledger::{CertificateRecord, Raised, Records};
 use crate::report::{Action, CertificateReport, Event, Fingerprint, Incident, Live, Report, days_left};
 
 /// A failing fetch is told at once when the certificate has no more than this left.
@@ -49,7 +50,7 @@ pub struct Facts<'a> {
     /// The pass. One that was cut short must not say `whole`.
     pub report: &'a Report,
     /// The ledger's records after that pass, by entry name.
-    pub records: &'a BTreeMap<String, Box<CertificateRecord>>,
+    pub records: &'a Records,
     /// `[alerts]`.
     pub settings: &'a Alerts,
     /// This host's name.
@@ -69,7 +70,8 @@ pub struct Verdict {
 
 /// Judges a pass. The same facts and the returned map again give no event.
 pub fn judge(raised: &BTreeMap<String, Raised>, facts: &Facts<'_>) -> Verdict {
-    let mut judge = Judge { facts: *facts, verdict: Verdict { events: Vec::new(), raised: raised.clone() } };
+    let verdict = Verdict { events: Vec::new(), raised: raised.clone() };
+    let mut judge = Judge { facts: *facts, reports: OnceCell::new(), verdict };
     judge.incidents();
     let covered = judge.providers();
     for certificate in &facts.report.certificates {
@@ -124,6 +126,8 @@ pub(super) fn event(kind: EventKind, key: String, subject: &Subject<'_>, story: 
 /// A verdict in the making.
 struct Judge<'a> {
     facts: Facts<'a>,
+    /// The report's certificates by name, once somebody asks.
+    reports: OnceCell<HashMap<&'a str, &'a CertificateReport>>,
     verdict: Verdict,
 }
 
@@ -215,7 +219,8 @@ impl<'a> Judge<'a> {
     }
 
     fn report(&self, name: &str) -> Option<&'a CertificateReport> {
-        self.facts.report.certificates.iter().find(|certificate| certificate.name == name)
+        let all = self.facts.report.certificates.iter();
+        self.reports.get_or_init(|| all.map(|certificate| (certificate.name.as_str(), certificate)).collect()).get(name).copied()
     }
 
     /// Keys of the states of these kinds about this certificate.

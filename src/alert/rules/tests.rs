@@ -7,6 +7,7 @@ mod failing;
 mod host;
 mod work;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
@@ -28,7 +29,7 @@ fn print(byte: u8) -> Fingerprint {
 /// A host over time: the pass is edited, judged, and what was raised goes into the next.
 struct World {
     report: Report,
-    records: BTreeMap<String, Box<CertificateRecord>>,
+    records: Records,
     settings: Alerts,
     raised: BTreeMap<String, Raised>,
     now: Timestamp,
@@ -85,13 +86,13 @@ impl World {
     /// Ends so many days after the start.
     fn ends(&mut self, index: usize, days: f64) -> &mut Self {
         let until = start() + SignedDuration::from_secs((days * DAY as f64) as i64);
-        self.certificate(index).live.as_mut().unwrap().not_after = until;
+        live(self.certificate(index)).not_after = until;
         self
     }
 
     /// Another leaf is live.
     fn leaf(&mut self, index: usize, byte: u8) -> &mut Self {
-        self.certificate(index).live.as_mut().unwrap().fingerprint = print(byte);
+        live(self.certificate(index)).fingerprint = print(byte);
         self
     }
 
@@ -104,7 +105,7 @@ impl World {
             hint: None,
             transient: true,
         });
-        self.records.get_mut(&certificate.name).unwrap().failures += 1;
+        self.records.get_mut(&certificate.name).unwrap().open.failures += 1;
         self
     }
 
@@ -112,7 +113,7 @@ impl World {
         let certificate = &mut self.report.certificates[index];
         certificate.action = Action::Unchanged;
         certificate.error = None;
-        self.records.get_mut(&certificate.name).unwrap().failures = 0;
+        self.records.get_mut(&certificate.name).unwrap().open.failures = 0;
         self
     }
 
@@ -135,6 +136,10 @@ impl World {
 }
 
 /// A certificate of 365 days, 200 of them left.
+fn live(certificate: &mut CertificateReport) -> &mut Live {
+    Arc::make_mut(certificate.live.as_mut().unwrap())
+}
+
 fn certificate(name: &str, leaf: u8, now: Timestamp) -> CertificateReport {
     let days = |days: i64| SignedDuration::from_secs(days * DAY);
     CertificateReport {
@@ -145,13 +150,13 @@ fn certificate(name: &str, leaf: u8, now: Timestamp) -> CertificateReport {
         previous_id: None,
         first: false,
         made_up: false,
-        live: Some(Live {
+        live: Some(Arc::new(Live {
             fingerprint: print(leaf),
             generation: "000001-010101010101".into(),
             names: vec![format!("{name}.example.com")],
             not_before: now - days(165),
             not_after: now + days(200),
-        }),
+        })),
         valid: None,
         error: None,
         held: None,

@@ -127,9 +127,11 @@ impl Judge<'_> {
 
     /// Certificates of this target whose newest one a server rejected.
     fn rejected(&self, target: &str) -> Vec<(&str, &Rejection)> {
-        let concerned =
-            self.facts.records.iter().filter(|(name, record)| record.targets.contains_key(target) && self.is_watched(name));
-        concerned.filter_map(|(name, record)| Some((name.as_str(), rejection(record)?))).collect()
+        let concerned = self.facts.records.iter().filter(|(_, record)| record.targets.get(target).is_some());
+        let rejected = concerned.filter_map(|(name, record)| Some((name.as_str(), rejection(record)?)));
+        let mut rejected: Vec<_> = rejected.filter(|(name, _)| self.is_watched(name)).collect();
+        rejected.sort_unstable_by_key(|(name, _)| *name);
+        rejected
     }
 
     /// A whole report names all that is in the inventory; records of what left it do not count.
@@ -145,5 +147,5 @@ impl Judge<'_> {
 /// The newest fetched one was rejected by a server, and is not live.
 fn rejection(record: &CertificateRecord) -> Option<&Rejection> {
     let fetched = record.fetched.filter(|fetched| record.live.as_ref().is_none_or(|live| live.fingerprint != *fetched))?;
-    record.rejected.iter().find(|rejection| rejection.fingerprint == fetched && rejection.why != BY_HAND)
+    record.open.rejected.iter().find(|rejection| rejection.fingerprint == fetched && rejection.why != BY_HAND)
 }

@@ -5,6 +5,7 @@
 
 pub mod sign;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use percent_encoding::percent_decode_str;
@@ -18,7 +19,7 @@ use super::error::{Cause, Error, Kind, words};
 use super::exchange::{Answer, Call, Method, Request, nonce};
 use super::http::{CERTIFICATE_LIMIT, LISTING_LIMIT};
 use super::rejection::Fingerprint;
-use super::rows::{MAX_NAMES, Rows};
+use super::rows::{self, MAX_NAMES};
 use super::{Fetched, Listed, Listing, Payload, Probe, RESTART, Reach, check_id, text};
 use crate::certificate::Piece;
 use crate::config::Cds;
@@ -206,8 +207,8 @@ struct Described<'a> {
 }
 
 fn certificate(answer: &Answer, id: &str) -> Result<Fetched, Cause> {
-    let described: Option<Described<'_>> = data(answer)?;
-    let described = described.ok_or_else(|| Cause::BadAnswer("answer holds no certificate".to_owned()))?;
+    let data = data(answer)?.ok_or_else(|| Cause::BadAnswer("answer holds no certificate".to_owned()))?;
+    let described: Described<'_> = serde_json::from_str(data).map_err(|error| answer.unreadable(&error))?;
     match described.certificate_id.as_deref() {
         Some(told) if told == id => {}
         Some(other) => return Err(Cause::BadAnswer(format!("answer is about `{}`, another certificate", words(other)))),
@@ -241,16 +242,26 @@ fn piece(name: &str, bytes: &[u8]) -> Piece {
 }
 
 fn listing(answer: &Answer) -> Result<Listing, Cause> {
-    let all: Option<Rows<Described<'_>>> = data(answer)?;
-    let mut listing = Listing { complete: true, ..Listing::default() };
-    let mut seen = std::collections::BTreeSet::new();
-    for described in all.map_or_else(Vec::new, |rows| rows.0) {
-        let listed = listed(described, &mut listing.notes)?;
-        if seen.insert(listed.id.clone()) {
-            listing.certificates.push(listed);
-        }
+    let (mut certificates, mut notes, mut wrong) = (Vec::new(), Vec::new(), None);
+    if let Some(rows) = data(answer)? {
+        let take = |row: Described<'_>| match listed(row, &mut notes) {
+            Ok(listed) => certificates.push(listed),
+            Err(cause) => drop(wrong.get_or_insert(cause)),
+        };
+        rows::each(rows, take).map_err(|error| answer.unreadable(&error))?;
     }
-    Ok(listing)
+    certificates.shrink_to_fit();
+    drop_doubles(&mut certificates);
+    wrong.map_or(Ok(Listing { certificates, complete: true, notes }), Err)
+}
+
+/// Each id once: the first row of it.
+fn drop_doubles(certificates: &mut Vec<Listed>) {
+    let ids: HashSet<&str> = certificates.iter().map(|listed| listed.id.as_str()).collect();
+    if ids.len() < certificates.len() {
+        let mut seen = HashSet::new();
+        certificates.retain(|listed| seen.insert(listed.id.clone()));
+    }
 }
 
 fn listed(described: Described<'_>, notes: &mut Vec<String>) -> Result<Listed, Cause> {
@@ -296,13 +307,10 @@ fn flag(told: Option<&serde_json::Value>, notes: &mut Vec<String>) -> Option<Val
 }
 
 /// `Data` of an answer whose `Code` is `Success`; `None` for null and for the empty string that stands for nothing.
-fn data<'a, T: Deserialize<'a>>(answer: &'a Answer) -> Result<Option<T>, Cause> {
-    match serde_json::from_slice::<Envelope<'a>>(answer.object()) {
+fn data(answer: &Answer) -> Result<Option<&str>, Cause> {
+    match serde_json::from_slice::<Envelope<'_>>(answer.object()) {
         Ok(Envelope { code: Some(code), data, .. }) if answer.is_success() && code == "Success" => {
-            match data.map(RawValue::get) {
-                None | Some("\"\"") => Ok(None),
-                Some(raw) => serde_json::from_str(raw).map(Some).map_err(|error| answer.unreadable(&error)),
-            }
+            Ok(data.map(RawValue::get).filter(|data| *data != "\"\""))
         }
         Ok(Envelope { code: Some(code), message, .. }) => Err(refusal(answer, Some(&code), &message.unwrap_or_default())),
         Ok(_) if answer.is_success() => Err(Cause::BadAnswer("answer has no `Code`".to_owned())),

@@ -3,6 +3,7 @@
 //! Start at [`Delivery::blame`]: what fails with the previous certificates too is not the new ones' fault.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -203,7 +204,7 @@ impl Delivery<'_> {
             let Some(change) = self.changes.get(name) else { continue };
             failure.hint.get_or_insert_with(|| format!("look at the rejected one in `{}`", change.new.path.display()));
             if let Some(record) = self.ledger.certificates.get_mut(name) {
-                reject(&mut record.rejected, change.new.bundle.fingerprint(), change.id.clone(), why.clone(), now);
+                reject(&mut record.open.rejected, change.new.bundle.fingerprint(), change.id.clone(), why.clone(), now);
             }
             back.extend(change.old.as_ref().map(|old| (name.clone(), live::live_of(old))));
         }
@@ -221,7 +222,7 @@ impl Delivery<'_> {
     }
 
     /// Waits, once for all, until what was put back is served again; what was seen for each.
-    async fn look_after(&mut self, target: &Target, back: Vec<(String, Live)>) -> Vec<(String, Live, Vec<Served>)> {
+    async fn look_after(&mut self, target: &Target, back: Vec<(String, Arc<Live>)>) -> Vec<(String, Arc<Live>, Vec<Served>)> {
         let (mut expected, mut counts) = (Vec::new(), Vec::new());
         for (name, old) in &back {
             let wanted = self.entries.get(name.as_str()).map(|entry| entry.names.as_slice()).unwrap_or_default();
@@ -232,7 +233,7 @@ impl Delivery<'_> {
         self.step();
         let mut seen = deploy::wait_all(&expected, target.timeout).await.into_iter();
         self.step();
-        let mut looked: Vec<(String, Live, Vec<Served>)> = Vec::new();
+        let mut looked: Vec<(String, Arc<Live>, Vec<Served>)> = Vec::new();
         for ((name, old), count) in back.into_iter().zip(counts) {
             let mine: Vec<Served> = seen.by_ref().take(count).collect();
             self.after.keep(target, &name, &mine);

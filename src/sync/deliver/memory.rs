@@ -19,7 +19,7 @@ const LONGEST_GAP: SignedDuration = SignedDuration::from_hours(24);
 impl Delivery<'_> {
     pub(super) fn note_reloaded(&mut self, target: &Target, name: &str, live: &Live, verified: bool) {
         let record = self.ledger.certificates.entry(name.to_owned()).or_default();
-        let told = record.targets.entry(target.name.clone()).or_default();
+        let told = record.targets.of(&target.name);
         told.published = Some(live.fingerprint);
         told.reloaded = Some(live.fingerprint);
         told.verified = (verified && !target.verify.is_empty()).then_some(live.fingerprint);

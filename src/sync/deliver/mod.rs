@@ -22,6 +22,7 @@ mod verify;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
@@ -172,7 +173,7 @@ impl<'a> Delivery<'a> {
     }
 
     /// What is to be served for an entry: the change on its way, unless it was rolled back, else what is live.
-    fn target_live(&self, name: &str) -> Option<Live> {
+    fn target_live(&self, name: &str) -> Option<Arc<Live>> {
         match self.changes.get(name) {
             Some(change) if matches!(change.stage, Stage::Staged | Stage::Live) => Some(live::live_of(&change.new)),
             Some(Change { old: Some(old), .. }) => Some(live::live_of(old)),

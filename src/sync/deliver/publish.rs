@@ -77,7 +77,7 @@ impl Delivery<'_> {
         let Some(change) = self.changes.get_mut(name).filter(|change| change.stage != Stage::TurnedAway) else { return };
         change.stage = Stage::TurnedAway;
         let record = self.ledger.certificates.entry(name.to_owned()).or_default();
-        reject(&mut record.rejected, change.new.bundle.fingerprint(), change.id.clone(), failure.to_string(), now);
+        reject(&mut record.open.rejected, change.new.bundle.fingerprint(), change.id.clone(), failure.to_string(), now);
         change.error = Some(failure);
     }
 

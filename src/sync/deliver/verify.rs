@@ -112,8 +112,7 @@ impl Delivery<'_> {
             for (name, _) in self.members(target) {
                 let mine = self.after.of(target, &name).to_vec();
                 let live = self.target_live(&name).map(|live| live.fingerprint);
-                let told: &mut Told =
-                    self.ledger.certificates.entry(name).or_default().targets.entry(target.name.clone()).or_default();
+                let told: &mut Told = self.ledger.certificates.entry(name).or_default().targets.of(&target.name);
                 warn_once(target, told, &mine, live);
                 // What was right once stays the measure while the address is silent.
                 told.served = mine

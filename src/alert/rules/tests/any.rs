@@ -21,10 +21,10 @@ fn apply(world: &mut World, (certificates, target, incident, whole, day): Pass) 
     world.report.certificates = Vec::new();
     for (index, (action, ends, leaf, valid, extras)) in certificates.into_iter().enumerate() {
         let mut one = certificate(names[index], leaf, start());
-        world.records.entry(names[index].to_owned()).or_default().failures += 1;
+        world.records.entry(names[index].to_owned()).or_default().open.failures += 1;
         one.action = [Action::Installed, Action::Unchanged, Action::Failed, Action::Held][usize::from(action)];
         one.valid = [None, None, Some(Valid::Expired), Some(Valid::Valid), Some(Valid::Expiring)][usize::from(valid)];
-        one.live.as_mut().unwrap().not_after = start() + SignedDuration::from_secs(ends * DAY);
+        live(&mut one).not_after = start() + SignedDuration::from_secs(ends * DAY);
         one.live = one.live.filter(|_| extras != 7);
         one.drift = if extras == 1 { vec!["x".into()] } else { vec![] };
         one.successor = (extras == 2).then(|| SuccessorNote { id: format!("s{leaf}"), not_after: None });

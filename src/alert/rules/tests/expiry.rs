@@ -141,7 +141,7 @@ fn thresholds_beyond_a_third_of_the_lifetime_are_skipped() {
         [(47, vec![14, 7, 3, 1]), (90, vec![30, 14, 7, 3, 1]), (89, vec![14, 7, 3, 1]), (6, vec![1]), (2, vec![])]
     {
         let mut world = World::new(&["api"]);
-        let live = world.certificate(0).live.as_mut().unwrap();
+        let live = live(world.certificate(0));
         // a second short, as authorities write them
         (live.not_before, live.not_after) = (start(), start() + SignedDuration::from_secs(lifetime * DAY - 1));
         let mut told = Vec::new();
@@ -157,7 +157,7 @@ fn thresholds_beyond_a_third_of_the_lifetime_are_skipped() {
 #[test]
 fn a_short_lived_certificate_with_the_flag_is_told() {
     let mut world = World::new(&["api"]);
-    let live = world.certificate(0).live.as_mut().unwrap();
+    let live = live(world.certificate(0));
     (live.not_before, live.not_after) = (start(), start() + SignedDuration::from_secs(47 * DAY));
     world.certificate(0).valid = Some(Valid::Expiring);
     assert_eq!(world.at(17.0), ["expiring api"]);
@@ -182,7 +182,7 @@ fn what_is_served_counts() {
     world.certificate(0).served = vec![shows_nothing()];
     assert_eq!(world.at(2.1), NOTHING);
     world.certificate(0).served = vec![shows(2, 200)];
-    world.records.get_mut("api").unwrap().targets.get_mut("nginx").unwrap().verified = Some(print(2));
+    world.records.get_mut("api").unwrap().targets.of("nginx").verified = Some(print(2));
     assert_eq!(world.at(2.2), ["resolved expired api"]);
 }
 
@@ -194,6 +194,6 @@ fn a_later_one_that_is_served_or_a_stranger_is_nothing() {
     // a pair that never matched shows the server's default certificate
     world.certificate(0).served = vec![shows(9, 1)];
     let never = Delivery { never_matched: vec!["127.0.0.1:443 api.example.com".into()], ..Delivery::default() };
-    world.records.get_mut("api").unwrap().targets.insert("nginx".into(), never.into());
+    world.records.get_mut("api").unwrap().targets.insert("nginx", never);
     assert_eq!(world.at(0.1), NOTHING);
 }

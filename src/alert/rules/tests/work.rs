@@ -18,8 +18,9 @@ fn what_a_server_rejected_is_not_over_because_nothing_was_tried() {
     let mut world = World::new(&["api"]);
     let record = world.records.get_mut("api").unwrap();
     record.fetched = Some(print(7));
-    record.targets.insert("nginx".into(), Box::default());
-    record.rejected = vec![Rejection { fingerprint: print(7), id: None, why: "key mismatch".into(), tries: 1, next_try: None }];
+    record.targets.insert("nginx", Default::default());
+    record.open.rejected =
+        vec![Rejection { fingerprint: print(7), id: None, why: "key mismatch".into(), tries: 1, next_try: None }];
     assert_eq!(world.target(TargetAction::RolledBack, Some("key mismatch")).at(0.0), ["deploy_failed nginx"]);
     assert_eq!(world.target(TargetAction::Unchanged, None).at(0.1), NOTHING);
     let events = world.events(1.0);
@@ -37,10 +38,10 @@ fn another_certificate_rejected_by_the_same_target_is_news() {
     assert_eq!(world.target(TargetAction::RolledBack, Some("api is bad")).at(0.0), ["deploy_failed nginx"]);
     let record = world.records.get_mut("www").unwrap();
     record.fetched = Some(print(7));
-    record.rejected = vec![Rejection { fingerprint: print(7), id: None, why: "bad".into(), tries: 1, next_try: None }];
+    record.open.rejected = vec![Rejection { fingerprint: print(7), id: None, why: "bad".into(), tries: 1, next_try: None }];
     world.target(TargetAction::RolledBack, Some("www is bad")).report.targets[0].certificates = vec!["www".into()];
     assert_eq!(world.at(0.1), ["deploy_failed nginx"]);
-    world.records.get_mut("www").unwrap().rejected[0].tries = 2;
+    world.records.get_mut("www").unwrap().open.rejected[0].tries = 2;
     assert_eq!(world.at(0.2), NOTHING);
 }
 
@@ -49,8 +50,8 @@ fn a_rollback_by_hand_is_no_failure() {
     let mut world = World::new(&["api"]);
     let record = world.records.get_mut("api").unwrap();
     record.fetched = Some(print(7));
-    record.targets.insert("nginx".into(), Box::default());
-    record.rejected =
+    record.targets.insert("nginx", Default::default());
+    record.open.rejected =
         vec![Rejection { fingerprint: print(7), id: None, why: "rolled back by hand".into(), tries: 0, next_try: None }];
     world.target(TargetAction::Failed, Some("x")).at(0.0);
     assert_eq!(world.target(TargetAction::Unchanged, None).at(0.1), ["resolved deploy_failed nginx"]);
