@@ -34,6 +34,7 @@ use crate::store::{Installed, Store};
 use super::{Progress, live};
 
 pub(super) use ready::is_urgent;
+pub(super) use tell::{not_running, rests};
 
 use ready::Readiness;
 use verify::{Seen, sni_names};

@@ -4,10 +4,11 @@
 
 use std::path::{Path, PathBuf};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{Format, Target, TargetKind};
 use crate::deploy::{self, UnitState, Update};
+use crate::ledger::TargetRecord;
 use crate::report::{Fingerprint, TargetAction, TargetReport};
 
 use super::super::live;
@@ -22,7 +23,7 @@ impl Delivery<'_> {
     /// One target: state, update in place or test and reload, verify; with the way back.
     pub(super) async fn tell(&mut self, target: &Target) -> TargetReport {
         let changed = self.changed(target);
-        if let Some(why) = self.not_running(target).await {
+        if let Some(why) = not_running(target).await {
             return self.leave_pending(target, why);
         }
         if let Err(why) = self.wait_for_gap(target).await {
@@ -62,18 +63,6 @@ impl Delivery<'_> {
         failed
     }
 
-    /// Why there is no server to tell; `None`: there may be one.
-    async fn not_running(&self, target: &Target) -> Option<String> {
-        let unit = target.unit.as_deref()?;
-        match deploy::state(target).await {
-            UnitState::Inactive | UnitState::Failed => {
-                Some(format!("`{unit}` is not running; it reads the new files when it starts"))
-            }
-            UnitState::Activating => Some(format!("`{unit}` is starting; it reads the new files itself")),
-            UnitState::Active | UnitState::Unknown => None,
-        }
-    }
-
     /// Nothing listened on any of the target's addresses, before as now.
     pub(super) fn nothing_listened(&self, target: &Target) -> bool {
         let mut before = self.before.all(target).peekable();
@@ -83,13 +72,9 @@ impl Delivery<'_> {
     /// Waits until the target may be told again; `Err`: why that is not in this pass.
     async fn wait_for_gap(&mut self, target: &Target) -> Result<(), String> {
         let now = self.clock.now();
-        let last = self.ledger.targets.get(&target.name).and_then(|record| record.last_reload);
-        let gap = SignedDuration::try_from(target.min_gap).unwrap_or(SignedDuration::ZERO);
-        if let Some(left) =
-            last.filter(|last| *last <= now).map(|last| (last + gap).duration_since(now)).filter(|left| left.is_positive())
-        {
-            if left > LONGEST_WAIT {
-                return Err(format!("waits for its `min_gap`, until {}", (now + left).strftime(TIME)));
+        if let Some(left) = gap_left(self.ledger.targets.get(&target.name), target, now) {
+            if let Some(why) = too_long(left, now) {
+                return Err(why);
             }
             tracing::info!(target = target.name, "waits {}s before the next reload of `{}`", left.as_secs(), target.name);
             tokio::select! {
@@ -157,6 +142,34 @@ impl Delivery<'_> {
         };
         Ok((action, blamed))
     }
+}
+
+/// Why there is no server to tell; `None`: there may be one.
+pub(in crate::sync) async fn not_running(target: &Target) -> Option<String> {
+    let unit = target.unit.as_deref()?;
+    match deploy::state(target).await {
+        UnitState::Inactive | UnitState::Failed => {
+            Some(format!("`{unit}` is not running; it reads the new files when it starts"))
+        }
+        UnitState::Activating => Some(format!("`{unit}` is starting; it reads the new files itself")),
+        UnitState::Active | UnitState::Unknown => None,
+    }
+}
+
+/// Why a target that was told a moment ago is left to a later pass.
+pub(in crate::sync) fn rests(record: Option<&TargetRecord>, target: &Target, now: Timestamp) -> Option<String> {
+    gap_left(record, target, now).and_then(|left| too_long(left, now))
+}
+
+/// What is left of a target's `min_gap`.
+fn gap_left(record: Option<&TargetRecord>, target: &Target, now: Timestamp) -> Option<SignedDuration> {
+    let last = record?.last_reload.filter(|last| *last <= now)?;
+    let gap = SignedDuration::try_from(target.min_gap).unwrap_or(SignedDuration::ZERO);
+    Some((last + gap).duration_since(now)).filter(|left| left.is_positive())
+}
+
+fn too_long(left: SignedDuration, now: Timestamp) -> Option<String> {
+    (left > LONGEST_WAIT).then(|| format!("waits for its `min_gap`, until {}", (now + left).strftime(TIME)))
 }
 
 /// Updates one certificate in haproxy's memory, by whichever of its files haproxy loaded; `false`: a reload must do it.
