@@ -3,7 +3,8 @@
 //! | step | function | fails when |
 //! |---|---|---|
 //! | is it running | [`state`] | never: `Unknown` |
-//! | try the pair before it is live | [`stage`] | TLS, or this host's haproxy, refuses the pair |
+//! | try a pair before it is live | [`stage`] | it does not work with itself |
+//! | have the server's own checker load many | [`stage_all`] | never: [`Staged`] says whom it refuses |
 //! | the operator's own test | [`test()`] | the command fails |
 //! | read the files again | [`reload`] | the command fails; the unit's journal is in the words |
 //! | in place, no reload | [`update`] | haproxy refuses the pair |
@@ -19,6 +20,7 @@ mod handshake;
 mod haproxy;
 mod runtime;
 mod stage;
+mod suspect;
 mod systemd;
 mod verify;
 
@@ -29,7 +31,8 @@ use crate::failpoint;
 use crate::report::{Failure, Fingerprint};
 
 pub use haproxy::{Update, loaded, update};
-pub use stage::{Staged, self_check, stage};
+pub use stage::{MAX_TOGETHER, Staged, self_check, stage, stage_all};
+pub use suspect::Named;
 pub use systemd::{UnitState, ahead_of_jobs, polkit_rule, state};
 pub use verify::{Expected, FEW_PAIRS, LOOKS_AT_ONCE, RIGHT_IN_A_ROW, judge, look, look_for, wait_all, wait_served};
 

@@ -131,11 +131,12 @@ impl Sync {
     }
 }
 
-/// How a new pair is tried before it is live, as [`crate::deploy::stage`] does.
+/// How new pairs are tried before they are live, as [`crate::deploy::stage`] and [`crate::deploy::stage_all`] do.
 fn staged(target: &Target) -> &'static str {
     match target.kind {
         TargetKind::Haproxy { .. } => "new pairs are tried by a TLS handshake in memory and by `haproxy -c`",
-        TargetKind::Nginx | TargetKind::Command => "new pairs are tried by a TLS handshake in memory",
+        TargetKind::Nginx => "new pairs are tried by a TLS handshake in memory and by `nginx -t`",
+        TargetKind::Command => "new pairs are tried by a TLS handshake in memory",
     }
 }
 
