@@ -6,6 +6,8 @@
 
 use std::path::Path;
 
+use super::command::Words;
+
 /// How words name something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Named {
@@ -25,6 +27,12 @@ const REMARKS: [&str; 9] = ["warn", "notice", "info", "debug", "WARNING", "NOTIC
 pub fn named<'a>(lines: impl Iterator<Item = &'a str>, path: &Path) -> Option<Named> {
     let path = path.to_str()?;
     lines.filter(|line| is_in(line, path)).filter_map(weight).max()
+}
+
+/// The lines that a server marks as errors, as words of their own: the reason without what stands around it. `None`: it marks none.
+pub(super) fn errors(words: &Words) -> Option<Words> {
+    let lines: Vec<&str> = words.lines().filter(|line| weight(line) == Some(Named::Accused)).collect();
+    Words::of(&lines.join("\n"))
 }
 
 /// `None`: a remark, that blames nobody.

@@ -70,8 +70,17 @@ impl Delivery<'_> {
 
 /// Remembers a certificate that a server rejected: tried again with growing gaps, then held.
 pub(super) fn reject(rejected: &mut Vec<Rejection>, fingerprint: Fingerprint, id: Option<String>, why: String, now: Timestamp) {
+    note(rejected, fingerprint, id, why, now, 1);
+}
+
+/// Remembers a certificate that is out although nobody tried it: it waits for the gap, and no try of it is used up.
+pub(super) fn postpone(rejected: &mut Vec<Rejection>, fingerprint: Fingerprint, id: Option<String>, why: String, now: Timestamp) {
+    note(rejected, fingerprint, id, why, now, 0);
+}
+
+fn note(rejected: &mut Vec<Rejection>, fingerprint: Fingerprint, id: Option<String>, why: String, now: Timestamp, more: u32) {
     let at = rejected.iter().position(|r| r.fingerprint == fingerprint);
-    let tries = at.and_then(|at| rejected.get(at)).map_or(0, |r| r.tries) + 1;
+    let tries = at.and_then(|at| rejected.get(at)).map_or(0, |r| r.tries) + more;
     let next_try = (tries < MAX_TRIES).then(|| now + gap(tries));
     rejected.retain(|r| r.fingerprint != fingerprint);
     rejected.push(Rejection { fingerprint, id, why, tries, next_try });

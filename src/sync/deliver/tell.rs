@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::{Format, Target, TargetKind};
 use crate::deploy::{self, UnitState, Update};
 use crate::ledger::TargetRecord;
-use crate::report::{Fingerprint, TargetAction, TargetReport};
+use crate::report::{Failure, Fingerprint, TargetAction, TargetReport};
 
 use super::super::live;
 use super::blame::Step;
@@ -32,7 +32,7 @@ impl Delivery<'_> {
         self.step();
         let done = match self.update_in_place(target).await {
             Some(TargetAction::Updated) => Ok((TargetAction::Updated, None)),
-            _ => self.test_and_reload(target, &changed).await,
+            _ => self.test_and_reload(target).await,
         };
         match done {
             Err(report) => report,
@@ -114,33 +114,23 @@ impl Delivery<'_> {
 
     /// Test where one is configured, then reload; on failure finds out whose fault it is. With a report: the reload went well, but the
     /// test fails whatever is live.
-    async fn test_and_reload(
-        &mut self,
-        target: &Target,
-        changed: &[String],
-    ) -> Result<(TargetAction, Option<TargetReport>), TargetReport> {
+    async fn test_and_reload(&mut self, target: &Target) -> Result<(TargetAction, Option<TargetReport>), TargetReport> {
         let mut blamed = None;
         if target.test.is_some()
             && let Err(error) = deploy::test(target).await
         {
-            blamed = self.blame(target, changed, error, Step::Test).await?;
+            blamed = self.blame(target, error, Step::Test).await?;
         }
         self.step();
-        let left: Vec<String> = self.changed(target);
-        let action = match deploy::reload(target).await {
-            Ok(()) => TargetAction::Reloaded,
-            Err(error) => {
-                let failure = error;
-                if self.nothing_listened(target) {
-                    return Err(self.leave_pending(target, format!("its server is not running: {failure}")));
-                }
-                match self.blame(target, &left, failure, Step::Reload).await? {
-                    None => TargetAction::Reloaded,
-                    Some(report) => return Err(report),
-                }
+        if let Err(error) = deploy::reload(target).await {
+            if self.nothing_listened(target) {
+                return Err(self.leave_pending(target, format!("its server is not running: {}", Failure::from(error))));
             }
-        };
-        Ok((action, blamed))
+            if let Some(report) = self.blame(target, error, Step::Reload).await? {
+                return Err(report);
+            }
+        }
+        Ok((TargetAction::Reloaded, blamed))
     }
 }
 
