@@ -15,6 +15,7 @@
 //! its group with a culprit. Its readers see a whole, valid generation at each moment, of the ones from before and after.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -29,7 +30,7 @@ use super::{Change, Delivery, Stage};
 const MAX_TRIALS: usize = 64;
 
 /// For one search, whose trials may each take the target's whole `timeout`.
-const MAX_TIME: std::time::Duration = std::time::Duration::from_secs(5 * 60);
+const MAX_TIME: Duration = Duration::from_secs(5 * 60);
 
 /// So many are tried one by one rather than in groups.
 const FEW: usize = 8;
