@@ -216,7 +216,7 @@ async fn a_first_install_that_is_named_stays_and_moves_nobody() {
     assert!(error.contains("its words name `n3`, new and with nothing good to put back: the new files stay"), "{error}");
 }
 
-/// The words name an output, not a file below `live/`; and one that this target does not even deploy.
+/// The words name an output, not a file below `live/`.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_output_that_is_named_is_its_certificate() {
     let mut many = Many::new(3).await;
