@@ -6,12 +6,11 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use certsyncd::config::{Target, TargetKind};
 use certsyncd::deploy::{self, Error, Update};
 use certsyncd::report::Fingerprint;
 use support::haproxy::Haproxy;
 use support::pki::{Key, Pair, Pki};
-use support::{State, free_port, loopback, target, until};
+use support::{State, free_port, loopback, until};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
@@ -395,37 +394,4 @@ async fn what_is_not_the_runtime_api_is_told() {
         update_of(vec![("show proc", Act::Say("#<PID> <type>\n1 master\n# workers\n# programs\n\n"))]).await.0,
         "no worker that runs",
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_pair_is_tried_before_it_is_live() {
-    let scene = Scene::new();
-    let haproxy = Target { kind: TargetKind::Haproxy { socket: None }, ..target(&["true"]) };
-    let staged = deploy::stage(&haproxy, &scene.state.combined(NAME)).await.unwrap();
-    assert_eq!(staged.tried, ["TLS handshake in memory", "haproxy -c"], "{staged:?}");
-    let staged = deploy::stage(&target(&["true"]), &scene.state.combined(NAME)).await.unwrap();
-    assert_eq!(staged.tried, ["TLS handshake in memory"]);
-    for key in [Key::Rsa, Key::P256, Key::P384, Key::P521, Key::Ed25519] {
-        deploy::self_check(scene.pki.issue(&[NAME], key).combined.as_bytes()).unwrap();
-    }
-
-    let wrong = scene.pki.issue(&[NAME], Key::Rsa).with_key_of(&scene.old);
-    scene.state.publish(NAME, &wrong);
-    let failure = deploy::stage(&haproxy, &scene.state.combined(NAME)).await.unwrap_err();
-    assert_eq!((failure.kind.as_str(), failure.transient), ("stage_tls", false));
-    let failure = deploy::stage(&haproxy, &scene.state.combined("none")).await.unwrap_err();
-    assert_eq!(failure.kind, "stage_read");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_only_haproxy_refuses_is_found_before_it_is_live() {
-    // TLS in memory takes a key of 1024 bits no more than OpenSSL does here, so the pair is fine and the intermediate is not a certificate
-    let scene = Scene::new();
-    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    let pair = Pair { combined: format!("{}{broken}{}", scene.old.cert, scene.old.key), ..scene.old.clone() };
-    scene.state.publish(NAME, &pair);
-    let haproxy = Target { kind: TargetKind::Haproxy { socket: None }, ..target(&["true"]) };
-    let failure = deploy::stage(&haproxy, &scene.state.combined(NAME)).await.unwrap_err();
-    assert_eq!(failure.kind, "stage_haproxy", "{failure}");
-    assert!(failure.to_string().contains("combined.pem"), "{failure}");
 }

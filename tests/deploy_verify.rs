@@ -96,12 +96,12 @@ async fn a_failing_reload_of_nginx_says_so_in_its_own_words_and_serves_on() {
     state.publish(NAME, &new.with_key_of(&old));
     let test = Target { test: Some(nginx.argv(&["-t"])), ..reload_target(&nginx) };
 
-    let failure = deploy::test(&test).await.unwrap_err();
+    let failure = deploy::test(&test).await.unwrap_err().to_failure();
     assert_eq!((failure.kind.as_str(), failure.transient), ("test_exit", false));
     assert_eq!(failure.causes[0], "failed to test `web`");
     assert!(failure.causes[1].ends_with("ended with code 1"), "{failure}");
     assert!(failure.causes[2].contains("key values mismatch") && failure.causes[2].contains("test failed"), "{failure}");
-    assert!(deploy::reload(&test).await.unwrap_err().to_string().contains("key values mismatch"));
+    assert!(deploy::reload(&test).await.unwrap_err().to_failure().to_string().contains("key values mismatch"));
     assert_eq!(look(&loopback(port), NAME).await.fingerprint, Some(old.fingerprint));
 }
 

@@ -44,7 +44,9 @@ const DOORS: &[&str] =
 const ONLY_ASK: &[(&str, &str)] = &[
     ("deploy/systemd.rs: state", "asks; nothing changes"),
     ("deploy/systemd.rs: journal", "asks; nothing changes"),
-    ("deploy/stage.rs: haproxy_check", "is one way of `stage`, which has a point"),
+    ("deploy/systemd.rs: environment", "asks; nothing changes"),
+    ("deploy/explain.rs: check", "asks; `reload`, which has points, calls it"),
+    ("deploy/stage.rs: run", "asks about files that are not live; `stage`, which has a point, comes before"),
     ("deploy/runtime.rs: talk", "every change over it goes through `update`, which has points"),
     ("deploy/handshake.rs: ask", "asks; `look` and `verify`, which have points, call it"),
 ];

@@ -11,8 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use certsyncd::ledger::Ledger;
-use certsyncd::report::{Action, Report, TargetAction};
-use certsyncd::sync::Sync;
+use certsyncd::report::{Action, TargetAction};
 use fakecloud::pki::{Issued, Key, Leaf};
 use site::*;
 use support::nginx::Nginx;
@@ -360,72 +359,6 @@ async fn an_rsa_and_an_ec_certificate_beside_each_other_are_both_seen_and_stay_q
         let ledger = Ledger::peek(&world.state()).unwrap().ledger;
         let verified = ledger.certificates[["rsa", "ec"][at]].targets.get("web").unwrap().verified.map(|leaf| leaf.to_string());
         assert_eq!((verified, world.read("reloads").lines().count()), (Some(new.sha256), 1), "{at}");
-    }
-}
-
-/// With one culprit among eight the step runs with all, with none, and then on halves: not once for each.
-#[tokio::test(flavor = "multi_thread")]
-async fn one_culprit_among_many_is_found_by_halves() {
-    let many = Many::new(8).await;
-    let (report, trials) = many.pass_with("cmp -s $ROOT/state/live/n3/cert.pem $ROOT/n3.pem").await;
-    let actions: Vec<Action> = report.certificates.iter().map(|certificate| certificate.action).collect();
-    let expected: Vec<Action> = (0..8).map(|at| if at == 3 { Action::Held } else { Action::Installed }).collect();
-    assert_eq!(actions, expected, "{:?}", report.targets);
-    assert!(trials <= 2 + 2 * 3, "{trials} trials");
-}
-
-/// All of many fail: the search ends, and what was not tried stays out.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_search_for_culprits_is_bounded() {
-    let many = Many::new(40).await;
-    let all: Vec<String> = (0..40).map(|at| format!("cmp -s $ROOT/state/live/n{at}/cert.pem $ROOT/n{at}.pem")).collect();
-    let (report, trials) = many.pass_with(&all.join(" && ")).await;
-    assert!(report.certificates.iter().all(|certificate| certificate.action == Action::Held), "{:?}", report.targets);
-    assert_eq!(trials, 2 + 64);
-}
-
-/// Entries `n0`, `n1`, … of one target without a server, and a second certificate for each.
-struct Many {
-    world: World,
-    count: usize,
-}
-
-impl Many {
-    async fn new(count: usize) -> Many {
-        let many = Many { world: World::start_in_memory().await, count };
-        many.issue(60);
-        assert!(many.world.pass(&many.sync("true")).await.is_ok());
-        for at in 0..count {
-            let name = format!("n{at}");
-            std::fs::copy(many.world.live(&name).join("cert.pem"), many.world.path(&format!("{name}.pem"))).unwrap();
-        }
-        many.issue(80);
-        many
-    }
-
-    fn issue(&self, days: i64) {
-        for at in 0..self.count {
-            self.world.cloud.huawei.add(id(at), self.world.pki.issue(Leaf::new([format!("n{at}.example.com")]).days(days)));
-        }
-    }
-
-    fn sync(&self, test: &str) -> Sync {
-        let body = format!("ROOT={}\necho . >> $ROOT/trials\n{test}", self.world.path("").display());
-        let test = self.world.script("test", &body);
-        let entry =
-            |at| format!("[[certificate]]\nname = \"n{at}\"\nprovider = \"scm\"\nid = \"{}\"\ndeploy = [\"all\"]\n", id(at));
-        let entries: String = (0..self.count).map(entry).collect();
-        self.world.sync(&format!(
-            "{entries}[deploy.all]\nkind = \"command\"\ntest = [\"{}\"]\nreload = [\"true\"]\nmin_gap = \"0s\"\n",
-            test.display()
-        ))
-    }
-
-    /// What a pass with this test did, and how often the test ran.
-    async fn pass_with(&self, test: &str) -> (Report, usize) {
-        self.world.write("trials", "");
-        let report = self.world.pass(&self.sync(test)).await;
-        (report, self.world.read("trials").lines().count())
     }
 }
 

@@ -93,6 +93,9 @@ async fn a_long_gap_is_left_to_a_later_pass() {
     let first = site.renew(0);
     assert_eq!(site.world.pass(&sync).await.targets[0].action, TargetAction::Reloaded);
     let second = site.renew(0);
+    let plan = sync.plan(&Scope::default()).await.unwrap();
+    assert_eq!(plan.targets[0].action, "wait", "{plan:?}");
+    assert!(plan.targets[0].why.contains("waits for its `min_gap`, until "), "{plan:?}");
     let report = site.world.pass(&sync).await;
     assert_eq!(report.targets[0].action, TargetAction::Pending, "{:?}", report.targets);
     assert!(report.targets[0].pending.as_ref().unwrap().contains("waits for its `min_gap`, until "), "{:?}", report.targets);
@@ -137,4 +140,38 @@ async fn a_stop_while_the_gap_is_waited_for_leaves_the_target_pending() {
     waiter.join().unwrap();
     assert_eq!(report.targets[0].action, TargetAction::Pending, "{:?}", report.targets);
     assert_eq!(site.world.read("reloads").lines().count(), 1, "no reload inside the gap");
+}
+
+/// A make-believe systemctl says that the unit does not run: what `plan` says is what the pass then does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_says_what_a_pass_does_with_a_unit_that_does_not_run() {
+    for (state, why) in [
+        ("inactive", "`web.service` is not running; it reads the new files when it starts"),
+        ("failed", "`web.service` is not running"),
+        ("activating", "`web.service` is starting; it reads the new files itself"),
+        ("active", ""),
+    ] {
+        let site = Site::new(&["www"]).await;
+        let answer = site.world.write("answer", "LoadState=loaded\nActiveState=active\n");
+        let body =
+            format!("case \" $* \" in *' show '*) exec cat {};; esac\nexec {}", answer.display(), site.nginx.reload().join(" "));
+        let systemctl = site.script("systemctl", &body);
+        let sync = site.settled(&format!("reload = [\"{systemctl}\", \"reload\", \"web.service\"]\n")).await;
+        assert_eq!(sync.plan(&Scope::default()).await.unwrap().targets[0].action, "none");
+        site.world.write("answer", &format!("LoadState=loaded\nActiveState={state}\n"));
+        let new = site.renew(0);
+        let plan = sync.plan(&Scope::default()).await.unwrap();
+        let report = site.world.pass(&sync).await;
+        let (planned, done) = (&plan.targets[0], &report.targets[0]);
+        let expected = if state == "active" { ("reload", TargetAction::Reloaded) } else { ("wait", TargetAction::Pending) };
+        assert_eq!((planned.action, done.action), expected, "{state}: {planned:?} {done:?}");
+        assert!(planned.why.starts_with("`www` would change; ") && planned.why.contains(why), "{state}: {planned:?}");
+        assert!(done.pending.as_deref().unwrap_or_default().contains(why), "{state}: {done:?}");
+        assert_eq!(live(&report, "www"), new.sha256, "{state}: the files go live all the same");
+        // What is left pending is no news, and no other answer.
+        assert_eq!(
+            sync.plan(&Scope::default()).await.unwrap().targets[0].action,
+            if state == "active" { "none" } else { "wait" }
+        );
+    }
 }

@@ -105,10 +105,17 @@ pub enum Error {
     },
 }
 
-/// A program's own words, fit to be shown: one line, no control characters, no keys, at most [`MAX_WORDS`].
+/// A program's own words, fit to be shown: one line, no control characters, no keys, at most [`MAX_WORDS`]. What is not shown is kept, to be
+/// searched ([`Words::lines`]).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Words(Box<str>);
+#[error("{}", .0.shown)]
+pub struct Words(Box<Said>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Said {
+    shown: String,
+    lines: Vec<String>,
+}
 
 impl Error {
     /// A stable word for counters.
@@ -317,19 +324,24 @@ impl Words {
     /// Makes `text` fit to be shown; `None` when there is nothing in it.
     pub fn of(text: &str) -> Option<Words> {
         let lines: Vec<_> = without_keys(text).map(printable).filter(|line| !line.is_empty()).collect();
+        if lines.is_empty() {
+            return None;
+        }
         let all = lines.join("; ");
         let excess = all.chars().count().saturating_sub(MAX_WORDS);
         let tail: String = all.chars().skip(excess).collect();
-        match (tail.is_empty(), excess) {
-            (true, _) => None,
-            (false, 0) => Some(Words(tail.into())),
-            (false, _) => Some(Words(format!("{CUT}{tail}").into())),
-        }
+        let shown = if excess == 0 { tail } else { format!("{CUT}{tail}") };
+        Some(Words(Box::new(Said { shown, lines })))
     }
 
     /// As shown.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.0.shown
+    }
+
+    /// Every line that was kept, whole, also those that are too many to be shown.
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        self.0.lines.iter().map(String::as_str)
     }
 }
 
@@ -388,6 +400,7 @@ mod tests {
         assert_eq!(Words::of(&edge).unwrap().as_str(), edge);
         let over = Words::of(&format!("x{edge}")).unwrap();
         assert_eq!(over.as_str(), format!("{CUT}{edge}"));
+        assert_eq!(over.lines().collect::<Vec<_>>(), [format!("x{edge}")], "what is not shown can be searched");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! | step | function | fails when |
 //! |---|---|---|
 //! | is it running | [`state`] | never: `Unknown` |
-//! | try the pair before it is live | [`stage`] | TLS, or this host's haproxy, refuses the pair |
+//! | try a pair before it is live | [`stage`] | it does not work with itself |
+//! | have the server's own checker load many | [`stage_all`] | never: [`Staged`] says whom it refuses |
 //! | the operator's own test | [`test()`] | the command fails |
 //! | read the files again | [`reload`] | the command fails; the unit's journal is in the words |
 //! | in place, no reload | [`update`] | haproxy refuses the pair |
@@ -12,51 +13,56 @@
 //! | is that right | [`judge`] | something else is served |
 //!
 //! Every step is bounded by the target's `timeout` and may be dropped at any moment: no process is left behind. Errors are [`Error`], which
-//! name the step and carry the server's own words; they become [`Failure`]s at this boundary.
+//! name the step and carry the server's own words, and can be asked whom those words name ([`Error::named`]); they become [`Failure`]s
+//! where they are told.
 
 pub mod command;
+mod explain;
 mod handshake;
 mod haproxy;
 mod runtime;
 mod stage;
+mod suspect;
 mod systemd;
 mod verify;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::Target;
 use crate::failpoint;
 use crate::report::{Failure, Fingerprint};
 
 pub use haproxy::{Update, loaded, update};
-pub use stage::{Staged, self_check, stage};
+pub use stage::{MAX_TOGETHER, Staged, self_check, stage, stage_all};
+pub use suspect::Named;
 pub use systemd::{UnitState, ahead_of_jobs, polkit_rule, state};
 pub use verify::{Expected, FEW_PAIRS, LOOKS_AT_ONCE, RIGHT_IN_A_ROW, judge, look, look_for, wait_all, wait_served};
 
 /// Runs the target's configured test; without one there is nothing to run, and that is fine (decision 6).
-pub async fn test(target: &Target) -> Result<(), Failure> {
+pub async fn test(target: &Target) -> Result<(), Error> {
     let Some(argv) = &target.test else { return Ok(()) };
     failpoint::reach("deploy.test");
     let ended = command::run(argv, target.timeout, &[], None).await;
     failpoint::reach("deploy.tested");
-    ended.map(drop).map_err(|source| Error::Test { target: target.name.clone(), source }.into())
+    ended.map(drop).map_err(|source| Error::Test { target: target.name.clone(), source })
 }
 
 /// Makes the target's server read its files again. That it says it did proves nothing: look at what is served afterwards.
-pub async fn reload(target: &Target) -> Result<(), Failure> {
+pub async fn reload(target: &Target) -> Result<(), Error> {
     let mark = systemd::mark(target).await;
     failpoint::reach("deploy.reload");
     let ended = command::run(&systemd::reload_argv(target), target.timeout, &[], None).await;
     failpoint::reach("deploy.reloaded");
     let Err(source) = ended else { return Ok(()) };
     let refused = systemd::hint(target, source.words().map(command::Words::as_str).unwrap_or_default());
-    let journal = match mark {
-        // where systemd refused, the server was not even asked
-        Some(mark) if refused.is_none() => systemd::written_since(target, mark).await,
-        _ => None,
+    // where systemd refused, the server was not even asked
+    let (journal, check) = match (&refused, mark) {
+        (Some(_), _) => (None, None),
+        (None, Some(mark)) => (systemd::written_since(target, mark).await, explain::check(target).await),
+        (None, None) => (None, explain::check(target).await),
     };
     let hint = refused.or_else(|| reload_hint(target, &source)).map(Into::into);
-    Err(Error::Reload { target: target.name.clone(), source, journal, hint }.into())
+    Err(Error::Reload { target: target.name.clone(), source, journal, check, hint })
 }
 
 fn reload_hint(target: &Target, source: &command::Error) -> Option<String> {
@@ -95,6 +101,8 @@ pub enum Error {
         source: command::Error,
         /// What the unit wrote into the journal meanwhile.
         journal: Option<command::Words>,
+        /// What the server says of its configuration when it is asked again, where its unit kept that to itself.
+        check: Option<command::Words>,
         /// What would mend it.
         hint: Option<Box<str>>,
     },
@@ -131,6 +139,9 @@ pub enum Error {
         wrong: Vec<String>,
     },
 }
+
+/// How systemctl says that it knows nothing; not told where the journal has the server's own error, so that a message has room for that.
+const NOTHING_SAID: &str = "Job for ";
 
 /// How many wrong answers are told in full.
 const MAX_TOLD: usize = 5;
@@ -186,11 +197,26 @@ impl Error {
         }
     }
 
+    /// How a test or reload that failed names the file or folder at `path`, in the program's words or in the unit's journal.
+    pub fn named(&self, path: &Path) -> Option<Named> {
+        let (source, more) = match self {
+            Error::Test { source, .. } => (source, [None, None]),
+            Error::Reload { source, journal, check, .. } => (source, [journal.as_ref(), check.as_ref()]),
+            _ => return None,
+        };
+        suspect::named(source.words().into_iter().chain(more.into_iter().flatten()).flat_map(command::Words::lines), path)
+    }
+
     /// Words for people, a kind for counters.
     pub fn to_failure(&self) -> Failure {
         let mut failure = Failure { transient: self.is_transient(), ..Failure::new(&self.kind(), self).hint(self.hint()) };
-        if let Error::Reload { journal: Some(journal), .. } = self {
-            failure.causes.push(format!("its journal says: {journal}"));
+        if let Error::Reload { source, journal, check, .. } = self {
+            let errors = journal.as_ref().and_then(suspect::errors);
+            if errors.is_some() && source.words().is_some_and(|words| words.as_str().starts_with(NOTHING_SAID)) {
+                failure.causes.pop();
+            }
+            failure.causes.extend(errors.as_ref().or(journal.as_ref()).map(|words| format!("its journal says: {words}")));
+            failure.causes.extend(check.as_ref().map(|words| format!("asked again, `haproxy -c` says: {words}")));
         }
         failure
     }

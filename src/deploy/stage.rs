@@ -1,12 +1,15 @@
-//! A pair tried before it is live: what can be known of it without touching a server.
+//! New pairs tried before they are live: what can be known of them without touching a server.
 //!
-//! Start at [`stage`]. Every pair must complete a TLS handshake with itself, in memory ([`self_check`]). For a haproxy target this host's own
-//! haproxy also loads it, by `haproxy -c` on a configuration that has nothing but this file; that catches what its OpenSSL refuses (weak keys,
-//! unknown curves). The target's real configuration names the live file and cannot be asked about another one; nginx cannot be asked as an
-//! unprivileged user at all (decision 6): there the reload itself is the test. Fails with [`Error`] only when the pair is to blame.
+//! Each must complete a TLS handshake with itself, in memory ([`stage`]). Then this host's own nginx or haproxy, whichever the target is,
+//! loads them by its `-t` or `-c`, many at once ([`stage_all`]): that catches what its OpenSSL refuses (weak keys, unknown curves). It reads
+//! a configuration that has nothing but these files, opens no port, writes nothing and runs as ourselves. The target's *real* configuration
+//! names the live files and, nginx's at least, cannot be read by an unprivileged user (decision 6): what only that refuses is found by the
+//! reload itself. Fails with [`Error`] only when the pair is to blame.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,26 +17,36 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConnection, ServerConfig, ServerConnection};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::command::{self, Words};
 use super::handshake::{Recorder, config};
+use super::suspect::{self, Named};
 use crate::config::{Target, TargetKind};
 use crate::failpoint;
 use crate::report::Failure;
 
-/// For `haproxy -c`; its time comes on top of no server's.
+/// For one run of a checker, which takes a second for a thousand pairs.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// For all runs of one target's checker. What is not tried until then is left to the server's own test and reload.
+const LIMIT_OF_ALL: Duration = Duration::from_secs(60);
+
+/// Pairs in one configuration at most: a first pass over a thousand starts a handful of processes, each of some dozen megabytes.
+pub const MAX_TOGETHER: usize = 256;
 
 /// Messages to and fro in a handshake: three in TLS 1.3, four in 1.2.
 const MAX_ROUNDS: usize = 10;
 
-/// What was tried.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a server's own checker said of many pairs.
+#[derive(Debug, Default)]
 pub struct Staged {
-    /// In words, for `plan`: `TLS handshake in memory`, `haproxy -c`.
-    pub tried: Vec<&'static str>,
-    /// Why something more was not tried.
+    /// By what they were tried, in words: `nginx -t`, `haproxy -c`; `None`: there is nothing to ask for this kind of target.
+    pub by: Option<&'static str>,
+    /// The pairs it will not load, by their files, each with what was said of it.
+    pub refused: BTreeMap<PathBuf, Failure>,
+    /// Why some or all were not tried.
     pub skipped: Option<String>,
 }
 
@@ -49,9 +62,15 @@ pub enum Error {
     /// TLS itself refuses the pair.
     #[error("it does not complete a TLS handshake with itself")]
     Tls(#[source] rustls::Error),
-    /// This host's haproxy refuses the pair.
-    #[error("haproxy refuses it")]
-    Haproxy(#[source] Words),
+    /// This host's nginx or haproxy refuses the pair.
+    #[error("{server} refuses it")]
+    Server {
+        /// `nginx` or `haproxy`.
+        server: &'static str,
+        /// What it said of this pair.
+        #[source]
+        words: Words,
+    },
 }
 
 impl Error {
@@ -61,29 +80,25 @@ impl Error {
             Error::Read(_) => "read",
             Error::Pem(_) => "pem",
             Error::Tls(_) => "tls",
-            Error::Haproxy(_) => "haproxy",
+            Error::Server { server, .. } => server,
         }
     }
 }
 
-/// Tries the pair in `combined` (leaf, chain and key of a generation that is written but not live) as far as `target` allows it.
-pub async fn stage(target: &Target, combined: &Path) -> Result<Staged, Failure> {
-    let staged = try_pair(target, combined).await;
+/// Tries the pair in `combined` (leaf, chain and key of a generation that is written but not live) with itself, in memory.
+pub async fn stage(combined: &Path) -> Result<(), Failure> {
+    let staged = try_pair(combined).await;
     failpoint::reach("deploy.stage");
-    staged.map_err(|source| super::Error::Stage { path: combined.to_owned(), source }.into())
+    staged.map_err(|source| failed(combined, source))
 }
 
-async fn try_pair(target: &Target, combined: &Path) -> Result<Staged, Error> {
+async fn try_pair(combined: &Path) -> Result<(), Error> {
     let pem = Zeroizing::new(tokio::fs::read(combined).await.map_err(Error::Read)?);
-    self_check(&pem)?;
-    let mut staged = Staged { tried: vec!["TLS handshake in memory"], skipped: None };
-    if matches!(target.kind, TargetKind::Haproxy { .. }) {
-        match haproxy_check(combined).await? {
-            None => staged.tried.push("haproxy -c"),
-            skipped => staged.skipped = skipped,
-        }
-    }
-    Ok(staged)
+    self_check(&pem)
+}
+
+fn failed(combined: &Path, source: Error) -> Failure {
+    super::Error::Stage { path: combined.to_owned(), source }.into()
 }
 
 /// Whether a TLS server with the pair in `pem` (leaf first, chain, key) and a client agree: in memory, at once.
@@ -134,23 +149,124 @@ where
     Ok(())
 }
 
-/// Lets this host's haproxy load the file; `Some`: why that was not possible. Only an answer that names the file blames it: a haproxy that
-/// is not here or not ours to run says nothing about the pair.
-async fn haproxy_check(combined: &Path) -> Result<Option<String>, Error> {
-    let Some(path) = combined.to_str().filter(|path| super::runtime::is_plain(path)) else {
-        return Ok(Some(format!("`{}` cannot be written in a haproxy configuration", combined.display())));
-    };
-    // the port is not opened by `-c`
-    let configuration = format!(
-        "frontend stage\n  mode tcp\n  timeout client 1s\n  timeout connect 1s\n  timeout server 1s\n  bind 127.0.0.1:1 ssl crt {path}\n"
-    );
-    let argv = ["haproxy", "-c", "-f", "/dev/stdin"].map(str::to_owned);
-    match command::run(&argv, LIMIT, &[], Some(configuration.as_bytes())).await {
-        Ok(_) => Ok(None),
-        Err(error) => match error.words() {
-            Some(words) if words.as_str().contains(path) => Err(Error::Haproxy(words.clone())),
-            Some(words) => Ok(Some(format!("{error}: {words}"))),
-            None => Ok(Some(error.to_string())),
-        },
+/// Has the target's kind of server load all of `pairs` as this host would; `step` is told after each run of it.
+///
+/// Whom it names is out, and the others are tried again. Only an answer that names a file blames it: a server that is not here, not ours to
+/// run, that hangs, or that dislikes something else says nothing of the pairs, and is not asked again.
+pub async fn stage_all(target: &Target, pairs: &[PathBuf], step: &(dyn Fn() + Sync)) -> Staged {
+    let Some(checker) = Checker::of(target) else { return Staged::default() };
+    let (plain, odd): (Vec<&PathBuf>, Vec<&PathBuf>) =
+        pairs.iter().partition(|path| path.to_str().is_some_and(super::runtime::is_plain));
+    let odd = odd.first().map(|path| format!("`{}` cannot be written in a configuration", path.display()));
+    let mut staged = Staged { by: Some(checker.shown), refused: BTreeMap::new(), skipped: odd };
+    let deadline = Instant::now() + LIMIT_OF_ALL;
+    for group in plain.chunks(MAX_TOGETHER) {
+        let mut left: Vec<&PathBuf> = group.to_vec();
+        while !left.is_empty() {
+            let answer = checker.run(&left, deadline).await;
+            step();
+            match answer {
+                Answer::Fine => break,
+                Answer::Refused(refused) => {
+                    left.retain(|path| !refused.contains_key(*path));
+                    staged.refused.extend(refused);
+                }
+                Answer::Nothing(why) => {
+                    staged.skipped = Some(why);
+                    return staged;
+                }
+            }
+        }
     }
+    staged
+}
+
+/// How a kind of server is asked to load files and nothing else.
+struct Checker {
+    server: &'static str,
+    shown: &'static str,
+    argv: Vec<String>,
+    configuration: fn(&[&PathBuf]) -> String,
+}
+
+/// What one run of a checker says.
+enum Answer {
+    Fine,
+    /// At least one.
+    Refused(BTreeMap<PathBuf, Failure>),
+    /// Why it says nothing of the pairs.
+    Nothing(String),
+}
+
+impl Checker {
+    fn of(target: &Target) -> Option<Checker> {
+        let own = |server, words: &[&str]| {
+            std::iter::once(program(target, server)).chain(words.iter().map(|&word| word.to_owned())).collect()
+        };
+        match target.kind {
+            TargetKind::Nginx => Some(Checker {
+                server: "nginx",
+                shown: "nginx -t",
+                argv: own("nginx", &["-t", "-q", "-p", "/", "-c", "/dev/stdin"]),
+                configuration: for_nginx,
+            }),
+            TargetKind::Haproxy { .. } => Some(Checker {
+                server: "haproxy",
+                shown: "haproxy -c",
+                argv: own("haproxy", &["-c", "-f", "/dev/stdin"]),
+                configuration: for_haproxy,
+            }),
+            TargetKind::Command => None,
+        }
+    }
+
+    async fn run(&self, pairs: &[&PathBuf], deadline: Instant) -> Answer {
+        let limit = LIMIT.min(deadline.saturating_duration_since(Instant::now()));
+        if limit.is_zero() {
+            return Answer::Nothing(format!("`{}` took longer than {LIMIT_OF_ALL:?} in all", self.shown));
+        }
+        let configuration = (self.configuration)(pairs);
+        match command::run(&self.argv, limit, &[], Some(configuration.as_bytes())).await {
+            Ok(_) => Answer::Fine,
+            Err(command::Error::Code { words: Some(words), command, code }) => {
+                let refused: BTreeMap<_, _> = pairs.iter().filter_map(|path| self.refusal(path, &words)).collect();
+                let nobody = || format!("`{command}` ended with code {code}: {words}");
+                if refused.is_empty() { Answer::Nothing(nobody()) } else { Answer::Refused(refused) }
+            }
+            Err(error) => Answer::Nothing(error.to_string()),
+        }
+    }
+
+    /// What the checker said of one file, if it did.
+    fn refusal(&self, path: &Path, words: &Words) -> Option<(PathBuf, Failure)> {
+        let lines: Vec<&str> =
+            words.lines().filter(|line| suspect::named(std::iter::once(*line), path) == Some(Named::Accused)).collect();
+        let source = Error::Server { server: self.server, words: Words::of(&lines.join("\n"))? };
+        Some((path.to_owned(), failed(path, source)))
+    }
+}
+
+/// The program that the target's reload runs, if that is this server itself, else the one along `PATH`.
+fn program(target: &Target, server: &str) -> String {
+    let own = target.reload.first().filter(|program| Path::new(program).file_name() == Some(OsStr::new(server)));
+    own.map_or(server, String::as_str).to_owned()
+}
+
+/// Nothing is written and no port opened: `/` and `/dev/null` are there already, and a socket cannot be bound where something is, which
+/// `-t` takes for a port in use and lets pass. `user` keeps nginx from giving folders away where we are root; else it is a warning.
+fn for_nginx(pairs: &[&PathBuf]) -> String {
+    let temporary: String =
+        ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|what| format!("{what}_temp_path /; ")).concat();
+    let pair = |path: &&PathBuf| format!("ssl_certificate {0}; ssl_certificate_key {0};\n", path.display());
+    let pairs: String = pairs.iter().map(pair).collect();
+    format!(
+        "user root; pid /dev/null; error_log stderr; events {{}}\n\
+         http {{ access_log off; {temporary}\nserver {{ listen unix:/ ssl;\n{pairs}}} }}\n"
+    )
+}
+
+/// A line for each, since haproxy goes on to the next line after an error; the port is not opened by `-c`.
+fn for_haproxy(pairs: &[&PathBuf]) -> String {
+    let binds: String = pairs.iter().map(|path| format!("  bind 127.0.0.1:1 ssl crt {}\n", path.display())).collect();
+    format!("frontend stage\n  mode tcp\n  timeout client 1s\n  timeout connect 1s\n  timeout server 1s\n{binds}")
 }

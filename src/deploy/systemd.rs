@@ -15,14 +15,14 @@ use crate::config::{AHEAD_OF_JOBS, Target};
 /// For one question to systemd or the journal.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Tries to read the journal after a failed reload: what a server wrote reaches it a moment later.
+/// Looks into the journal after a failed reload: what a server wrote reaches it a moment later, and after what systemd said of it.
 const JOURNAL_TRIES: u32 = 4;
 
 /// Between those tries.
 const JOURNAL_GAP: Duration = Duration::from_millis(150);
 
-/// Lines of the journal that are read.
-const JOURNAL_LINES: &str = "20";
+/// Lines of the journal that are read: a server with many sites may warn of each before it says what is wrong, or name many.
+const JOURNAL_LINES: &str = "400";
 
 /// Whether a target's unit runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,13 @@ pub async fn state(target: &Target) -> UnitState {
         Ok(output) => state_in(&output.stdout),
         Err(_) => UnitState::Unknown,
     }
+}
+
+/// The variables that the target's unit is given, as `systemctl show` writes them.
+pub(super) async fn environment(target: &Target) -> Option<String> {
+    let unit = target.unit.as_ref()?;
+    let argv = [&tool(target, "systemctl"), "show", "--property=Environment", "--", unit].map(str::to_owned);
+    command::run(&argv, target.timeout.min(LIMIT), &[], None).await.ok().map(|output| output.stdout)
 }
 
 /// Reads the answer of `systemctl show`; the states are those of `systemctl(1)` and `org.freedesktop.systemd1(5)`.
@@ -97,20 +104,23 @@ pub(super) async fn mark(target: &Target) -> Option<Mark> {
     Some(Mark(cursor.trim().to_owned()))
 }
 
-/// What the target's unit (the server, and systemd about it) wrote into the journal since `mark`.
+/// What the target's unit (the server, and systemd about it) wrote into the journal since `mark`, once nothing more comes.
 pub(super) async fn written_since(target: &Target, mark: Mark) -> Option<Words> {
     let unit = format!("--unit={}", target.unit.as_ref()?);
     let (after, lines) = (format!("--after-cursor={}", mark.0), format!("--lines={JOURNAL_LINES}"));
+    let mut before = None;
     for _ in 0..JOURNAL_TRIES {
         let output = journal(target, &["--quiet", "--no-pager", "--output=cat", &lines, &unit, &after]).await?;
         // `-- No entries --` and its like are journalctl's own
         let lines: Vec<_> = output.lines().filter(|line| !line.starts_with("-- ")).collect();
-        if let Some(words) = Words::of(&lines.join("\n")) {
-            return Some(words);
+        let words = Words::of(&lines.join("\n"));
+        if words.is_some() && words == before {
+            break;
         }
+        before = words;
         sleep(JOURNAL_GAP).await;
     }
-    None
+    before
 }
 
 async fn journal(target: &Target, words: &[&str]) -> Option<String> {

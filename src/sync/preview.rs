@@ -10,7 +10,7 @@ use crate::ledger::Ledger;
 use crate::report::Fingerprint;
 
 use super::context::Context;
-use super::deliver::is_urgent;
+use super::deliver::{is_urgent, not_running, rests};
 use super::done::Done;
 use super::gather::{Finding, Verdict};
 use super::{Error, Scope, Sync, window};
@@ -68,8 +68,10 @@ impl Sync {
             certificates.push(preview);
         }
         let wanted = |target: &&Target| context.entries().any(|entry| entry.deploy.contains(&target.name));
-        let targets =
-            self.settings.targets.values().filter(wanted).map(|t| self.preview_target(t, &context, &ledger, &changing)).collect();
+        let mut targets = Vec::new();
+        for target in self.settings.targets.values().filter(wanted) {
+            targets.push(self.preview_target(target, &context, &ledger, &changing).await);
+        }
         Ok(Preview { version: 1, certificates, targets })
     }
 
@@ -84,7 +86,7 @@ impl Sync {
         describe(entry.name.clone(), finding, before, live, held)
     }
 
-    fn preview_target(&self, target: &Target, context: &Context, ledger: &Ledger, changing: &[String]) -> TargetPreview {
+    async fn preview_target(&self, target: &Target, context: &Context, ledger: &Ledger, changing: &[String]) -> TargetPreview {
         let members: Vec<_> = context.entries().filter(|entry| entry.deploy.contains(&target.name)).collect();
         let changed: Vec<String> =
             members.iter().filter(|e| changing.contains(&e.name)).map(|e| format!("`{}`", e.name)).collect();
@@ -109,8 +111,16 @@ impl Sync {
             .window
             .as_ref()
             .filter(|window| !urgent && !window::is_open(window, &self.settings.daemon.timezone, context.now));
-        let (action, why) = match (closed, &target.kind) {
-            (Some(window), _) => ("wait", format!("{why}; its window is `{}`", window.text)),
+        let waits = match closed {
+            Some(window) => Some(format!("its window is `{}`", window.text)),
+            // As a pass asks just before it tells a target.
+            None => match not_running(target).await {
+                None => rests(ledger.targets.get(&target.name), target, context.now),
+                why => why,
+            },
+        };
+        let (action, why) = match (waits, &target.kind) {
+            (Some(waits), _) => ("wait", format!("{why}; {waits}")),
             (None, TargetKind::Haproxy { socket: Some(socket) }) => (
                 "update",
                 format!("{why}; {}, then in place over `{}`, else {}", staged(target), socket.display(), steps(target)),
@@ -121,11 +131,12 @@ impl Sync {
     }
 }
 
-/// How a new pair is tried before it is live, as [`crate::deploy::stage`] does.
+/// How new pairs are tried before they are live, as [`crate::deploy::stage`] and [`crate::deploy::stage_all`] do.
 fn staged(target: &Target) -> &'static str {
     match target.kind {
         TargetKind::Haproxy { .. } => "new pairs are tried by a TLS handshake in memory and by `haproxy -c`",
-        TargetKind::Nginx | TargetKind::Command => "new pairs are tried by a TLS handshake in memory",
+        TargetKind::Nginx => "new pairs are tried by a TLS handshake in memory and by `nginx -t`",
+        TargetKind::Command => "new pairs are tried by a TLS handshake in memory",
     }
 }
 

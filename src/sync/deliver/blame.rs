@@ -1,6 +1,7 @@
 //! Whose fault it is when a step fails, and the way back.
 //!
-//! Start at [`Delivery::blame`]: what fails with the previous certificates too is not the new ones' fault.
+//! Start at [`Delivery::blame`]: what fails with the previous certificates too is not the new ones' fault. Who it is among many is found by
+//! `search`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use crate::deploy::{self, Expected};
 use crate::report::{Failure, Fingerprint, Live, Served, TargetAction, TargetReport};
 
 use super::super::live;
-use super::memory::reject;
+use super::memory::{postpone, reject};
+use super::search::{Culprits, Found};
 use super::verify::sni_names;
 use super::words::{describe, look_into_log, put_back, quiet, quoted, still};
 use super::{Change, Delivery, Stage};
@@ -20,10 +22,10 @@ use super::{Change, Delivery, Stage};
 /// A previous generation that ends sooner than this is no refuge while the new one is valid.
 const REFUGE: SignedDuration = SignedDuration::from_hours(72);
 
-/// Trials of a step to tell the culprits among many.
-const MAX_TRIALS: usize = 64;
 /// Wrong answers that are told.
 const MAX_SHOWN: usize = 4;
+/// What the ledger keeps of why a certificate was rejected, in characters: a thousand may be, by the same words.
+const MAX_WHY: usize = 1_000;
 
 /// The two steps that can tell whose fault it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,101 +35,78 @@ pub(super) enum Step {
 }
 
 impl Delivery<'_> {
-    /// After `step` failed: puts the old generations back and tries again, to tell the certificate's fault from the server's.
+    /// After `step` failed as `error` says: tells the certificates' fault from the server's.
     ///
     /// `Err`: the target is done with, rolled back. `Ok(None)`: the culprits are out, the rest is live and passed the step.
-    /// `Ok(Some(report))`: it fails with the old ones too; the new files are live again.
+    /// `Ok(Some(report))`: it fails with the old ones too, or there are none; the new files are live.
     pub(super) async fn blame(
         &mut self,
         target: &Target,
-        changed: &[String],
-        failure: Failure,
+        error: deploy::Error,
         step: Step,
     ) -> Result<Option<TargetReport>, TargetReport> {
+        let changed = self.changed(target);
         let movable: Vec<String> = changed.iter().filter(|name| self.may_go_back(name)).cloned().collect();
-        if movable.is_empty() {
+        let fails = format!("`{}` fails at {}", target.name, step.word());
+        if movable.is_empty() && self.named(&error).is_empty() {
             let remark = if changed.is_empty() {
                 "nothing new was put live"
             } else {
                 "there is nothing good to put back, so the new files stay"
             };
-            let report =
-                self.failed(target, failure.context(format!("`{}` failed at {}; {remark}", target.name, step.word())), changed);
-            return Ok(Some(report));
+            let failure = Failure::from(error).context(format!("`{}` failed at {}; {remark}", target.name, step.word()));
+            return Ok(Some(self.failed(target, failure, &changed)));
         }
-        self.place(&movable, false);
-        self.save();
-        self.step();
-        if let Err(again) = step.run(target).await {
-            self.place(&movable, true);
-            self.save();
-            let failure = again.context(format!(
-                "`{}` fails at {} with the previous certificates too: the new ones are not to blame, stay live and are taken up once it works",
-                target.name,
-                step.word()
-            ));
-            return Ok(Some(self.failed(target, failure, changed)));
-        }
-        let culprits = self.culprits(target, &movable, step).await;
-        let verdict = format!(
-            "`{}` fails at {} with the new certificate of {}, and not with the previous one",
-            target.name,
-            step.word(),
-            quoted(&culprits)
-        );
-        let report = self.rejected(target, &culprits, failure.context(verdict)).await;
-        if culprits.len() == movable.len() && changed.len() == movable.len() {
-            Err(report)
-        } else {
-            self.reports.insert(target.name.clone(), report);
-            Ok(None)
-        }
+        let (failure, certificates) = match self.search(target, &movable, &error, step).await {
+            Found::Here(culprits) => {
+                let report = self.culprits_out(target, culprits, error.into(), &fails).await;
+                if self.changed(target).is_empty() {
+                    return Err(report);
+                }
+                self.reports.insert(target.name.clone(), report);
+                return Ok(None);
+            }
+            Found::Stuck(named) => {
+                let verdict = format!(
+                    "{fails}, and its words name {}, new and with nothing good to put back: the new files stay and are taken up once it works",
+                    quoted(&named)
+                );
+                (Failure::from(error).context(verdict), named)
+            }
+            Found::Elsewhere(again) => {
+                let kept: Vec<String> = changed.iter().filter(|name| !movable.contains(name)).cloned().collect();
+                let verdict = if kept.is_empty() {
+                    "the new ones are not to blame, stay live and are taken up once it works".to_owned()
+                } else {
+                    format!(
+                        "of the new ones only {} can be to blame, with nothing good to put back; all stay live",
+                        quoted(&kept)
+                    )
+                };
+                (Failure::from(again).context(format!("{fails} with the previous certificates too: {verdict}")), changed)
+            }
+        };
+        Ok(Some(self.failed(target, failure, &certificates)))
     }
 
-    /// Finds the certificates with which `step` fails, half by half; they stay out, and the others are live.
-    async fn culprits(&mut self, target: &Target, movable: &[String], step: Step) -> Vec<String> {
-        if let [only] = movable {
-            return vec![only.clone()];
+    /// The report of what a search found.
+    async fn culprits_out(&mut self, target: &Target, culprits: Culprits, mut failure: Failure, fails: &str) -> TargetReport {
+        let Culprits { guilty, untried, further } = culprits;
+        failure.causes.extend(further);
+        let verdict = format!("{fails} with the new certificate of {}, and not with the previous one", quoted(&guilty));
+        let late = format!("{fails}, and there was no time to try {}: they stay out until their next turn", quoted(&untried));
+        let postponed = failure.clone().context(late.clone());
+        if guilty.is_empty() {
+            return self.rejected(target, &[], &untried, postponed).await;
         }
-        let (mut culprits, mut trials) = (Vec::new(), 0);
-        let mut doubtful = halves(movable);
-        while let Some(group) = doubtful.pop() {
-            if trials == MAX_TRIALS || self.stop.is_cancelled() {
-                // What nobody had the time to try stays out until its next turn.
-                culprits.extend(group);
-                continue;
-            }
-            trials += 1;
-            self.place(&group, true);
-            self.step();
-            if step.run(target).await.is_ok() {
-                continue;
-            }
-            self.place(&group, false);
-            if let [culprit] = group.as_slice() {
-                culprits.push(culprit.clone());
-            } else {
-                doubtful.extend(halves(&group));
-            }
+        if !untried.is_empty() {
+            failure.causes.push(late);
         }
-        self.save();
-        self.step();
-        if step == Step::Reload && !culprits.is_empty() {
-            // The last reload may have been a failing one: the server must read what is live now.
-            if let Err(error) = deploy::reload(target).await {
-                tracing::error!(
-                    target = target.name,
-                    "failed to reload `{}` after the rejected certificates were taken out: {error}",
-                    target.name
-                );
-            }
-        }
-        culprits.sort();
-        culprits
+        self.rejected(target, &guilty, &untried, failure.context(verdict)).await
     }
 
     /// Whether the previous generation of a changed entry is a refuge.
-    fn may_go_back(&self, name: &str) -> bool {
+    pub(super) fn may_go_back(&self, name: &str) -> bool {
         let Some(Change { old: Some(old), new, .. }) = self.changes.get(name) else { return false };
         is_refuge(old.bundle.not_after(), new.bundle.not_after(), self.clock.now())
     }
@@ -151,10 +130,11 @@ impl Delivery<'_> {
         self.place(&back, false);
         self.save();
         let reloaded = deploy::reload(target).await.err();
-        let report = self.rejected(target, &back, failure).await;
+        let report = self.rejected(target, &back, &[], failure).await;
         match reloaded {
             None => report,
             Some(again) => {
+                let again = Failure::from(again);
                 let failure = report.error.unwrap_or(again.clone());
                 let causes = [failure.causes, vec!["the reload with the previous certificate failed too".into()], again.causes];
                 self.failed(target, Failure { causes: causes.concat(), ..failure }, &back)
@@ -196,29 +176,35 @@ impl Delivery<'_> {
         old.is_some() && self.before.of(target, name).iter().any(|seen| seen.fingerprint == old)
     }
 
-    /// Culprits are out and the old ones live: remembers that, and looks at what is served now.
-    async fn rejected(&mut self, target: &Target, culprits: &[String], mut failure: Failure) -> TargetReport {
-        let (now, why) = (self.clock.now(), failure.to_string());
+    /// Culprits are out and the old ones live: remembers that, and looks at what is served now. Who was not tried is out too, and may
+    /// come again as often as before.
+    async fn rejected(&mut self, target: &Target, culprits: &[String], untried: &[String], mut failure: Failure) -> TargetReport {
+        let (now, why) = (self.clock.now(), failure.to_string().chars().take(MAX_WHY).collect::<String>());
         let mut back = Vec::new();
-        for name in culprits {
+        for name in culprits.iter().chain(untried) {
             let Some(change) = self.changes.get(name) else { continue };
             failure.hint.get_or_insert_with(|| format!("look at the rejected one in `{}`", change.new.path.display()));
             if let Some(record) = self.ledger.certificates.get_mut(name) {
-                reject(&mut record.open.rejected, change.new.bundle.fingerprint(), change.id.clone(), why.clone(), now);
+                let (leaf, id) = (change.new.bundle.fingerprint(), change.id.clone());
+                let note = if untried.contains(name) { postpone } else { reject };
+                note(&mut record.open.rejected, leaf, id, why.clone(), now);
             }
             back.extend(change.old.as_ref().map(|old| (name.clone(), live::live_of(old))));
         }
-        for (name, old, seen) in self.look_after(target, back).await {
+        let back = self.look_after(target, back).await;
+        for (name, old, seen) in &back {
             let right = !seen.is_empty() && seen.iter().all(|s| s.fingerprint == Some(old.fingerprint));
-            self.note_reloaded(target, &name, &old, right);
-            failure.causes.push(put_back(&name, &old, &seen));
+            self.note_reloaded(target, name, old, right);
         }
+        // Next to the verdict: a message that is cut at its end must say what is served now.
+        failure.causes.insert(1.min(failure.causes.len()), put_back(&back));
         let record = self.ledger.targets.entry(target.name.clone()).or_default();
         record.settings = target.fingerprint();
         record.last_error = Some(failure.clone());
         record.pending = None;
         self.save();
-        TargetReport { action: TargetAction::RolledBack, certificates: culprits.to_vec(), error: Some(failure), ..quiet(target) }
+        let certificates = [culprits, untried].concat();
+        TargetReport { action: TargetAction::RolledBack, certificates, error: Some(failure), ..quiet(target) }
     }
 
     /// Waits, once for all, until what was put back is served again; what was seen for each.
@@ -278,12 +264,6 @@ fn is_refuge(old_end: Timestamp, new_end: Timestamp, now: Timestamp) -> bool {
     new_end <= now || old_end >= now + REFUGE
 }
 
-/// What is tried next when a group holds a culprit.
-fn halves(group: &[String]) -> Vec<Vec<String>> {
-    let (one, other) = group.split_at(group.len() / 2);
-    vec![one.to_vec(), other.to_vec()]
-}
-
 impl Step {
     fn word(self) -> &'static str {
         match self {
@@ -292,7 +272,7 @@ impl Step {
         }
     }
 
-    async fn run(self, target: &Target) -> Result<(), Failure> {
+    pub(super) async fn run(self, target: &Target) -> Result<(), deploy::Error> {
         match self {
             Step::Test => deploy::test(target).await,
             Step::Reload => deploy::reload(target).await,
@@ -318,12 +298,5 @@ mod tests {
             let [old_end, new_end, now] = [old_end, new_end, now].map(|at| at.parse().unwrap());
             assert_eq!(is_refuge(old_end, new_end, now), expected, "{old_end} {new_end}");
         }
-    }
-
-    #[test]
-    fn halves_lose_nobody() {
-        let group: Vec<String> = (0..7).map(|at| at.to_string()).collect();
-        assert_eq!(halves(&group).concat(), group);
-        assert!(halves(&group[..2]).iter().all(|half| half.len() == 1));
     }
 }

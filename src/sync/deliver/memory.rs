@@ -70,8 +70,17 @@ impl Delivery<'_> {
 
 /// Remembers a certificate that a server rejected: tried again with growing gaps, then held.
 pub(super) fn reject(rejected: &mut Vec<Rejection>, fingerprint: Fingerprint, id: Option<String>, why: String, now: Timestamp) {
+    note(rejected, fingerprint, id, why, now, 1);
+}
+
+/// Remembers a certificate that is out although nobody tried it: it waits for the gap, and no try of it is used up.
+pub(super) fn postpone(rejected: &mut Vec<Rejection>, fingerprint: Fingerprint, id: Option<String>, why: String, now: Timestamp) {
+    note(rejected, fingerprint, id, why, now, 0);
+}
+
+fn note(rejected: &mut Vec<Rejection>, fingerprint: Fingerprint, id: Option<String>, why: String, now: Timestamp, more: u32) {
     let at = rejected.iter().position(|r| r.fingerprint == fingerprint);
-    let tries = at.and_then(|at| rejected.get(at)).map_or(0, |r| r.tries) + 1;
+    let tries = at.and_then(|at| rejected.get(at)).map_or(0, |r| r.tries) + more;
     let next_try = (tries < MAX_TRIES).then(|| now + gap(tries));
     rejected.retain(|r| r.fingerprint != fingerprint);
     rejected.push(Rejection { fingerprint, id, why, tries, next_try });
@@ -81,4 +90,35 @@ pub(super) fn reject(rejected: &mut Vec<Rejection>, fingerprint: Fingerprint, id
 fn gap(failures: u32) -> SignedDuration {
     let doubled = FIRST_GAP.checked_mul(1i32.checked_shl(failures.saturating_sub(1).min(16)).unwrap_or(1));
     doubled.unwrap_or(LONGEST_GAP).min(LONGEST_GAP)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_double_from_half_an_hour_to_a_day() {
+        let minutes: Vec<i64> = (0..=8).map(|failures| gap(failures).as_mins()).collect();
+        assert_eq!(minutes, [30, 30, 60, 120, 240, 480, 960, 1_440, 1_440]);
+        assert_eq!(gap(u32::MAX), LONGEST_GAP);
+    }
+
+    #[test]
+    fn who_was_not_tried_has_used_up_no_try() {
+        let (leaf, now) = (Fingerprint([1; 32]), Timestamp::UNIX_EPOCH);
+        let mut rejected = Vec::new();
+        for (note, tries, gap) in [
+            (postpone as fn(&mut Vec<Rejection>, Fingerprint, Option<String>, String, Timestamp), 0, Some(30)),
+            (reject, 1, Some(30)),
+            (postpone, 1, Some(30)),
+            (reject, 2, Some(60)),
+            (reject, 3, None),
+        ] {
+            note(&mut rejected, leaf, None, "why".to_owned(), now);
+            assert_eq!(rejected.len(), 1);
+            let until = rejected[0].next_try.map(|at| at.duration_since(now).as_mins());
+            assert_eq!((rejected[0].tries, until), (tries, gap));
+        }
+    }
 }

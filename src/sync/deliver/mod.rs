@@ -10,6 +10,7 @@
 //! | `publish` | try new pairs, move the links |
 //! | `tell` | one target: is it running, gap, update in place, else test and reload |
 //! | `blame` | whose fault a failing step is, and the way back |
+//! | `search` | who it is among many |
 //! | `memory` | what the ledger keeps of targets and rejections |
 //! | `words` | what people are told |
 
@@ -17,6 +18,7 @@ mod blame;
 mod memory;
 mod publish;
 mod ready;
+mod search;
 mod tell;
 mod verify;
 mod words;
@@ -35,6 +37,7 @@ use crate::store::{Installed, Store};
 use super::{Progress, live};
 
 pub(super) use ready::is_urgent;
+pub(super) use tell::{not_running, rests};
 
 use ready::Readiness;
 use verify::{Seen, sni_names};

@@ -1,8 +1,9 @@
 //! New generations are tried, and those that work go live.
 //!
-//! What fails with itself, or with a copy of what haproxy has, never goes live.
+//! What does not work with itself, or what this host's nginx or haproxy will not load, never goes live.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -26,41 +27,67 @@ impl Delivery<'_> {
         for target in targets {
             let names: Vec<String> =
                 self.changes.values().filter(|c| c.entry.deploy.contains(&target.name)).map(|c| c.entry.name.clone()).collect();
-            for (name, tried) in self.try_on(target, names).await {
-                if let Err(failure) = tried {
-                    let failure = failure.context(format!("`{}` would not take the new certificate of `{name}`", target.name));
-                    self.refused_by(target, &name, &failure);
-                    self.turn_away(&name, failure);
-                }
+            let mut refused = self.try_alone(&names).await;
+            let fit: Vec<String> = names.into_iter().filter(|name| !refused.contains_key(name)).collect();
+            refused.extend(self.try_together(target, &fit).await);
+            for (name, failure) in refused {
+                let failure = failure.context(format!("`{}` would not take the new certificate of `{name}`", target.name));
+                self.refused_by(target, &name, &failure);
+                self.turn_away(&name, failure);
             }
         }
     }
 
-    /// Tries new pairs on one target, so many at once: each is a handshake's arithmetic.
-    async fn try_on(&self, target: &Target, names: Vec<String>) -> BTreeMap<String, Result<(), Failure>> {
+    /// Tries new pairs with themselves, so many at once: each is a handshake's arithmetic. Those that fail.
+    async fn try_alone(&self, names: &[String]) -> BTreeMap<String, Failure> {
         let room = Arc::new(Semaphore::new(self.settings.daemon.concurrency.max(1)));
-        let target = Arc::new(target.clone());
         let mut tries = JoinSet::new();
-        for name in names {
-            let Some(combined) = self.changes.get(&name).map(|change| change.new.path.join("combined.pem")) else { continue };
-            let (target, room) = (target.clone(), room.clone());
+        for change in names.iter().filter_map(|name| self.changes.get(name)) {
+            let (name, combined, room) = (change.entry.name.clone(), combined(&change.new), room.clone());
             tries.spawn(async move {
                 let _place = room.acquire_owned().await;
-                (name, deploy::stage(&target, &combined).await.map(drop))
+                (name, deploy::stage(&combined).await)
             });
         }
-        let mut tried = BTreeMap::new();
+        let mut refused = BTreeMap::new();
         while let Some(done) = tries.join_next().await {
             self.step();
             match done {
-                Ok((name, result)) => drop(tried.insert(name, result)),
+                Ok((_, Ok(()))) => {}
+                Ok((name, Err(failure))) => drop(refused.insert(name, failure)),
                 // Not this pair's fault: it goes on as if it could not be tried, and the server's own test remains.
-                Err(_panic) => {
-                    tracing::error!(target = target.name, "failed to try a new certificate: a defect of certsyncd ended it")
-                }
+                Err(_panic) => tracing::error!("failed to try a new certificate: a defect of certsyncd ended it"),
             }
         }
-        tried
+        refused
+    }
+
+    /// Has the target's kind of server load new pairs, all at once. Those that it refuses, and not the one before of the same entry: where
+    /// it would take neither, the real configuration is more lenient than what it was asked with, and must decide.
+    async fn try_together(&self, target: &Target, names: &[String]) -> BTreeMap<String, Failure> {
+        let changes = || names.iter().filter_map(|name| self.changes.get_key_value(name));
+        let new: Vec<PathBuf> = changes().map(|(_, change)| combined(&change.new)).collect();
+        let staged = deploy::stage_all(target, &new, &|| self.step()).await;
+        if let (Some(by), Some(why)) = (staged.by, &staged.skipped) {
+            tracing::info!(target = target.name, "new certificates of `{}` were not all tried by `{by}`: {why}", target.name);
+        }
+        let refused: Vec<_> =
+            changes().filter_map(|(name, change)| Some((name, change, staged.refused.get(&combined(&change.new))?))).collect();
+        let old: Vec<PathBuf> = refused.iter().filter_map(|(_, change, _)| change.old.as_ref()).map(combined).collect();
+        let as_before = deploy::stage_all(target, &old, &|| self.step()).await.refused;
+        let mut to_blame = BTreeMap::new();
+        for (name, change, failure) in refused {
+            if change.old.as_ref().is_some_and(|old| as_before.contains_key(&combined(old))) {
+                tracing::warn!(
+                    target = target.name,
+                    certificate = name,
+                    "lets the server itself decide on the new certificate of `{name}`, as the one before is refused too: {failure}"
+                );
+            } else {
+                to_blame.insert(name.clone(), failure.clone());
+            }
+        }
+        to_blame
     }
 
     /// Notes that a target refused a certificate before anything moved; what it serves stays.
@@ -140,4 +167,9 @@ impl Delivery<'_> {
             Placed::Failed(failure) => change.error = Some(failure),
         }
     }
+}
+
+/// Leaf, chain and key of a generation in one file.
+fn combined(installed: &Installed) -> PathBuf {
+    installed.path.join("combined.pem")
 }

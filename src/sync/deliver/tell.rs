@@ -4,11 +4,12 @@
 
 use std::path::{Path, PathBuf};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{Format, Target, TargetKind};
 use crate::deploy::{self, UnitState, Update};
-use crate::report::{Fingerprint, TargetAction, TargetReport};
+use crate::ledger::TargetRecord;
+use crate::report::{Failure, Fingerprint, TargetAction, TargetReport};
 
 use super::super::live;
 use super::blame::Step;
@@ -22,7 +23,7 @@ impl Delivery<'_> {
     /// One target: state, update in place or test and reload, verify; with the way back.
     pub(super) async fn tell(&mut self, target: &Target) -> TargetReport {
         let changed = self.changed(target);
-        if let Some(why) = self.not_running(target).await {
+        if let Some(why) = not_running(target).await {
             return self.leave_pending(target, why);
         }
         if let Err(why) = self.wait_for_gap(target).await {
@@ -31,7 +32,7 @@ impl Delivery<'_> {
         self.step();
         let done = match self.update_in_place(target).await {
             Some(TargetAction::Updated) => Ok((TargetAction::Updated, None)),
-            _ => self.test_and_reload(target, &changed).await,
+            _ => self.test_and_reload(target).await,
         };
         match done {
             Err(report) => report,
@@ -62,18 +63,6 @@ impl Delivery<'_> {
         failed
     }
 
-    /// Why there is no server to tell; `None`: there may be one.
-    async fn not_running(&self, target: &Target) -> Option<String> {
-        let unit = target.unit.as_deref()?;
-        match deploy::state(target).await {
-            UnitState::Inactive | UnitState::Failed => {
-                Some(format!("`{unit}` is not running; it reads the new files when it starts"))
-            }
-            UnitState::Activating => Some(format!("`{unit}` is starting; it reads the new files itself")),
-            UnitState::Active | UnitState::Unknown => None,
-        }
-    }
-
     /// Nothing listened on any of the target's addresses, before as now.
     pub(super) fn nothing_listened(&self, target: &Target) -> bool {
         let mut before = self.before.all(target).peekable();
@@ -83,13 +72,9 @@ impl Delivery<'_> {
     /// Waits until the target may be told again; `Err`: why that is not in this pass.
     async fn wait_for_gap(&mut self, target: &Target) -> Result<(), String> {
         let now = self.clock.now();
-        let last = self.ledger.targets.get(&target.name).and_then(|record| record.last_reload);
-        let gap = SignedDuration::try_from(target.min_gap).unwrap_or(SignedDuration::ZERO);
-        if let Some(left) =
-            last.filter(|last| *last <= now).map(|last| (last + gap).duration_since(now)).filter(|left| left.is_positive())
-        {
-            if left > LONGEST_WAIT {
-                return Err(format!("waits for its `min_gap`, until {}", (now + left).strftime(TIME)));
+        if let Some(left) = gap_left(self.ledger.targets.get(&target.name), target, now) {
+            if let Some(why) = too_long(left, now) {
+                return Err(why);
             }
             tracing::info!(target = target.name, "waits {}s before the next reload of `{}`", left.as_secs(), target.name);
             tokio::select! {
@@ -129,34 +114,52 @@ impl Delivery<'_> {
 
     /// Test where one is configured, then reload; on failure finds out whose fault it is. With a report: the reload went well, but the
     /// test fails whatever is live.
-    async fn test_and_reload(
-        &mut self,
-        target: &Target,
-        changed: &[String],
-    ) -> Result<(TargetAction, Option<TargetReport>), TargetReport> {
+    async fn test_and_reload(&mut self, target: &Target) -> Result<(TargetAction, Option<TargetReport>), TargetReport> {
         let mut blamed = None;
         if target.test.is_some()
             && let Err(error) = deploy::test(target).await
         {
-            blamed = self.blame(target, changed, error, Step::Test).await?;
+            blamed = self.blame(target, error, Step::Test).await?;
         }
         self.step();
-        let left: Vec<String> = self.changed(target);
-        let action = match deploy::reload(target).await {
-            Ok(()) => TargetAction::Reloaded,
-            Err(error) => {
-                let failure = error;
-                if self.nothing_listened(target) {
-                    return Err(self.leave_pending(target, format!("its server is not running: {failure}")));
-                }
-                match self.blame(target, &left, failure, Step::Reload).await? {
-                    None => TargetAction::Reloaded,
-                    Some(report) => return Err(report),
-                }
+        if let Err(error) = deploy::reload(target).await {
+            if self.nothing_listened(target) {
+                return Err(self.leave_pending(target, format!("its server is not running: {}", Failure::from(error))));
             }
-        };
-        Ok((action, blamed))
+            if let Some(report) = self.blame(target, error, Step::Reload).await? {
+                return Err(report);
+            }
+        }
+        Ok((TargetAction::Reloaded, blamed))
     }
+}
+
+/// Why there is no server to tell; `None`: there may be one.
+pub(in crate::sync) async fn not_running(target: &Target) -> Option<String> {
+    let unit = target.unit.as_deref()?;
+    match deploy::state(target).await {
+        UnitState::Inactive | UnitState::Failed => {
+            Some(format!("`{unit}` is not running; it reads the new files when it starts"))
+        }
+        UnitState::Activating => Some(format!("`{unit}` is starting; it reads the new files itself")),
+        UnitState::Active | UnitState::Unknown => None,
+    }
+}
+
+/// Why a target that was told a moment ago is left to a later pass.
+pub(in crate::sync) fn rests(record: Option<&TargetRecord>, target: &Target, now: Timestamp) -> Option<String> {
+    gap_left(record, target, now).and_then(|left| too_long(left, now))
+}
+
+/// What is left of a target's `min_gap`.
+fn gap_left(record: Option<&TargetRecord>, target: &Target, now: Timestamp) -> Option<SignedDuration> {
+    let last = record?.last_reload.filter(|last| *last <= now)?;
+    let gap = SignedDuration::try_from(target.min_gap).unwrap_or(SignedDuration::ZERO);
+    Some((last + gap).duration_since(now)).filter(|left| left.is_positive())
+}
+
+fn too_long(left: SignedDuration, now: Timestamp) -> Option<String> {
+    (left > LONGEST_WAIT).then(|| format!("waits for its `min_gap`, until {}", (now + left).strftime(TIME)))
 }
 
 /// Updates one certificate in haproxy's memory, by whichever of its files haproxy loaded; `false`: a reload must do it.

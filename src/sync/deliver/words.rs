@@ -1,5 +1,7 @@
 //! What is said of targets, to people.
 
+use std::sync::Arc;
+
 use crate::config::Target;
 use crate::report::{Live, Served, TargetAction, TargetReport};
 
@@ -46,16 +48,40 @@ pub(super) fn look_into_log(target: &Target) -> String {
     }
 }
 
-/// Of a certificate that is live again: whether it is served again too.
-pub(super) fn put_back(name: &str, old: &Live, seen: &[Served]) -> String {
-    let put_back = format!("put back generation {} of `{name}`", old.generation);
-    match seen.iter().find(|s| s.fingerprint != Some(old.fingerprint)) {
-        None if seen.is_empty() => format!("{put_back}; without `verify` nobody knows what is served"),
-        None => format!("{put_back}, which is served again"),
-        Some(bad) => format!("{put_back}, but {}", describe(bad)),
+/// Of certificates that are live again: whether they are served again too.
+pub(super) fn put_back(back: &[(String, Arc<Live>, Vec<Served>)]) -> String {
+    let what = match back {
+        [(name, old, _)] => format!("put back generation {} of `{name}`", old.generation),
+        _ => "put back the previous generation of each".to_owned(),
+    };
+    let seen = || back.iter().flat_map(|(_, old, seen)| seen.iter().map(move |seen| (old, seen)));
+    match seen().find(|(old, seen)| seen.fingerprint != Some(old.fingerprint)) {
+        None if seen().next().is_none() => format!("{what}; without `verify` nobody knows what is served"),
+        None => format!("{what}, which is served again"),
+        Some((_, bad)) => format!("{what}, but {}", describe(bad)),
     }
 }
 
+/// Names that are told in full.
+const MAX_NAMES: usize = 16;
+
 pub(super) fn quoted(names: &[String]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    let told = names.iter().take(MAX_NAMES).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(MAX_NAMES) {
+        0 => told,
+        rest => format!("{told} and {rest} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thousand_names_are_not_all_told() {
+        let names = |count: usize| quoted(&(0..count).map(|at| format!("n{at}")).collect::<Vec<_>>());
+        assert_eq!(names(2), "`n0`, `n1`");
+        assert!(names(MAX_NAMES).ends_with("`n14`, `n15`"));
+        assert!(names(1_000).ends_with("`n14`, `n15` and 984 more"));
+    }
 }
