@@ -90,7 +90,7 @@ def main():
     corpus("config", {"example": example, "keys": keys, "least": LEAST, "wrong": LEAST.replace(b"id =", b"ids ="), "cut": LEAST[:-20]})
     corpus("state", state(leaf, key))
     ledger = json.dumps(LEDGER, indent=2).encode()
-    corpus("ledger", {"whole": ledger, "cut": ledger[:-40], "newer": b'{"version":2,"written_by":"certsyncd 9"}', "empty": b"{}",
+    corpus("ledger", {"whole": ledger, "lines": laid_out(LEDGER), "cut": ledger[:-40], "newer": b'{"version":2,"written_by":"certsyncd 9"}', "empty": b"{}",
                       "record": ledger.replace(b'"failures": 0', b'"failures": "none"')})
 
 
@@ -115,7 +115,11 @@ def state(leaf, key):
     with tempfile.TemporaryDirectory() as folder:
         (pathlib.Path(folder) / "pair").write_bytes(leaf + key)
         pkcs12 = lambda *more: openssl("pkcs12", "-export", "-in", f"{folder}/pair", "-passout", "pass:x", "-iter", "1", *more)
-        return {"status": json.dumps(status).encode(), "entry": json.dumps(entry).encode(), "history": json.dumps([outcome]).encode(),
+        pulse = {"version": 1, "base": {"started": "2026-12-01T00:00:00Z", "finished": "2026-12-01T00:00:01Z"},
+                 "pass": {"started": "2026-12-01T00:10:00Z", "finished": "2026-12-01T00:10:01Z", "ok": True, "requests": 1},
+                 "document": {"last_pass": "2026-12-01T00:00:01Z", "file": "1-2-3", "configuration": "4-5-6"},
+                 "next_pass": "2026-12-01T00:20:00Z", "interval_seconds": 600}
+        return {"status": json.dumps(status).encode(), "pulse": json.dumps(pulse).encode(), "entry": json.dumps(entry).encode(), "history": json.dumps([outcome]).encode(),
                 "output.p12": pkcs12(), "plain.p12": pkcs12("-keypbe", "NONE", "-certpbe", "NONE", "-nomac")}
 
 
@@ -165,13 +169,34 @@ LIVE = {"fingerprint": FINGERPRINT, "generation": "000001-abababababab", "names"
         "not_before": "2026-01-01T00:00:00Z", "not_after": "2027-01-01T00:00:00Z"}
 LEDGER = {
     "version": 1, "written_by": "certsyncd 0.1.0",
-    "certificates": {"www": {"provider": "scm", "id": "scs1600000000000", "wanted": "scm/id/scs1600000000000", "valid": 1, "live": LIVE,
-                             "fetched": FINGERPRINT, "hashes": {"cert.pem": "00" * 32}, "failures": 0,
-                             "rejected": [{"fingerprint": FINGERPRINT, "id": None, "why": "no", "tries": 1, "next_try": None}],
-                             "targets": {"web": {"published": FINGERPRINT, "served": [], "never_matched": ["a b"]}}}},
-    "targets": {"web": {"settings": "00", "pending": None, "failures": 0}}, "providers": {"scm": {"failures": 0}}, "alerts": {},
     "last_pass": {"started": "2026-01-01T00:00:00Z", "finished": "2026-01-01T00:00:01Z", "ok": True, "requests": 3}, "last_success": None,
+    "targets": {"web": {"settings": "00", "pending": None, "failures": 0}}, "providers": {"scm": {"failures": 0}}, "alerts": {},
+    "certificates": {"www": {"provider": "scm", "id": "scs1600000000000", "wanted": "scm/id/scs1600000000000", "valid": 1, "live": LIVE,
+                             "fetched": FINGERPRINT, "hashes": "cert.pem=" + "00" * 32 + " privkey.pem=" + "01" * 32, "seal": "0f" * 16,
+                             "open": {"failures": 0, "rejected": [{"fingerprint": FINGERPRINT, "id": None, "why": "no", "tries": 1,
+                                                                   "next_try": None}]},
+                             "targets": {"web": {"published": FINGERPRINT, "served": [], "never_matched": ["a b"]}}},
+                     "api": {"provider": "scm"}},
 }
+
+
+def laid_out(ledger):
+    """As it is written: each record in a line of its own, the certificates last."""
+    def line(key, value, depth, end):
+        return "  " * depth + json.dumps(key) + ": " + value + end + "\n"
+    text = "{\n"
+    for number, (key, value) in enumerate(ledger.items()):
+        end = "," if number + 1 < len(ledger) else ""
+        if not isinstance(value, dict) or not value or key == "last_pass":
+            text += line(key, json.dumps(value, separators=(",", ":")), 1, end)
+            continue
+        text += f"  {json.dumps(key)}: {{\n"
+        rows = sorted(value.items())
+        for place, (name, row) in enumerate(rows):
+            text += line(name, json.dumps(row, separators=(",", ":")), 2, "," if place + 1 < len(rows) else "")
+        text += "  }" + end + "\n"
+    return (text + "}\n").encode()
+
 
 if __name__ == "__main__":
     main()

@@ -27,7 +27,7 @@ pub use few::Few;
 pub use file::{Beginning, Error, FILE, Loaded, MAX_LEDGER};
 pub use hashes::{Hashes, Mark};
 pub use open::Opened;
-pub use pulse::{Base, PULSE, Pulse, Written};
+pub use pulse::{Base, MAX_PULSE, PULSE, Pulse, Written};
 
 /// The format written by this version. A newer one is refused, with words.
 pub const VERSION: u32 = 1;

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use certsyncd::config::EventKind;
 use certsyncd::ledger::{
-    CertificateRecord, Delivery, Error, FILE, Ledger, MAX_LEDGER, PULSE, PassRecord, Raised, Rejection, TargetRecord,
+    Base, CertificateRecord, Delivery, Error, FILE, Ledger, MAX_LEDGER, MAX_PULSE, PULSE, PassRecord, Pulse, Raised, Rejection,
+    TargetRecord,
 };
 use certsyncd::report::{Fingerprint, Live, Valid};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 fn now() -> Timestamp {
@@ -217,6 +218,81 @@ proptest! {
         full().save(state.path()).unwrap();
         std::fs::write(state.path().join(PULSE), bytes).unwrap();
         prop_assert_eq!(Ledger::load(state.path()).unwrap().ledger, full());
+    }
+
+    /// Close to a real pulse: whatever it says, it touches times alone.
+    #[test]
+    fn an_edited_pulse_touches_times_alone(at in 0usize..500, cut in 0usize..40, put in "[\\x20-\\x7e]{0,20}") {
+        let state = tempfile::tempdir().unwrap();
+        full().save(state.path()).unwrap();
+        let mut bytes = serde_json::to_vec(&pulse(SignedDuration::from_mins(10))).unwrap();
+        let at = at.min(bytes.len());
+        bytes.splice(at..(at + cut).min(bytes.len()), put.into_bytes());
+        std::fs::write(state.path().join(PULSE), bytes).unwrap();
+        let mut ledger = Ledger::load(state.path()).unwrap().ledger;
+        ledger.certificates.values_mut().for_each(|record| record.last_checked = None);
+        prop_assert_eq!(Ledger { last_pass: None, last_success: None, ..ledger }, Ledger { last_pass: None, ..full() });
+    }
+}
+
+/// A pulse of [`full`], later by so much.
+fn pulse(later: SignedDuration) -> Pulse {
+    let pass = PassRecord { started: now() + later, finished: now() + later, ok: true, requests: 1 };
+    Pulse::new(full().base().unwrap(), pass)
+}
+
+#[test]
+fn a_pulse_is_read_up_to_its_bound() {
+    let state = tempfile::tempdir().unwrap();
+    full().save(state.path()).unwrap();
+    let pulse = pulse(SignedDuration::from_mins(10));
+    let mut bytes = serde_json::to_vec(&pulse).unwrap();
+    bytes.resize(MAX_PULSE as usize, b' ');
+    std::fs::write(state.path().join(PULSE), &bytes).unwrap();
+    assert_eq!(Pulse::read(state.path()), Some(pulse.clone()));
+    assert_eq!(Ledger::load(state.path()).unwrap().ledger.last_pass, Some(pulse.pass));
+    bytes.push(b' ');
+    std::fs::write(state.path().join(PULSE), &bytes).unwrap();
+    assert_eq!(Pulse::read(state.path()), None);
+    assert_eq!(Ledger::load(state.path()).unwrap().ledger, full(), "and that is of no consequence");
+}
+
+#[test]
+fn a_pulse_of_another_ledger_says_nothing() {
+    let state = tempfile::tempdir().unwrap();
+    full().save(state.path()).unwrap();
+    let right = pulse(SignedDuration::from_mins(10));
+    let other = Base { started: now() - SignedDuration::from_secs(1), ..right.base };
+    for stranger in [Pulse { base: other, ..right.clone() }, Pulse { version: 2, ..right }] {
+        stranger.write(state.path()).unwrap();
+        assert_eq!(Ledger::load(state.path()).unwrap().ledger, full());
+    }
+}
+
+/// What is laid out in another way is read as well, and a comma too few or too many is not overlooked.
+#[test]
+fn the_layout_is_no_condition() {
+    let state = tempfile::tempdir().unwrap();
+    let mut several = full();
+    several.certificates.insert("shop".into(), several.certificates["www"].clone());
+    several.save(state.path()).unwrap();
+    let text = std::fs::read_to_string(state.path().join(FILE)).unwrap();
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for same in [value.to_string(), serde_json::to_string_pretty(&value).unwrap(), text.replace('\n', "\r\n"), format!("{text}\n")] {
+        let parsed = Ledger::parse(same.as_bytes(), Path::new(FILE)).unwrap();
+        assert_eq!((parsed.ledger, parsed.rebuilt), (several.clone(), None), "{same}");
+    }
+    for wrong in [
+        text.replace("},\n    \"www\"", "}\n    \"www\""),
+        text.replace("}\n  }\n}\n", "},\n  }\n}\n"),
+        text.replace("}\n  }\n}\n", "}\n  }\n"),
+        text.replace("}\n  }\n}\n", "}\n  }\n}\n}\n"),
+        text.replace("    \"www\"", "    \"a\": {}, \"www\""),
+    ] {
+        assert_ne!(wrong, text);
+        let is_json = serde_json::from_str::<serde_json::Value>(&wrong).is_ok();
+        let parsed = Ledger::parse(wrong.as_bytes(), Path::new(FILE)).unwrap();
+        assert_eq!(parsed.rebuilt.is_none(), is_json, "{wrong}");
     }
 }
 

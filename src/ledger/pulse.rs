@@ -80,7 +80,7 @@ impl Ledger {
     }
 
     /// Adds what `pulse` tells; `false` when it is of another ledger.
-    pub(super) fn follow(&mut self, pulse: &Pulse) -> bool {
+    pub fn follow(&mut self, pulse: &Pulse) -> bool {
         if self.base() != Some(pulse.base) {
             return false;
         }
@@ -95,5 +95,5 @@ impl Ledger {
     }
 }
 
-/// Some hundred bytes, in truth.
-const MAX_PULSE: u64 = 64 * 1024;
+/// Bytes of a pulse that is read; it has some hundred, in truth.
+pub const MAX_PULSE: u64 = 64 * 1024;

@@ -188,7 +188,7 @@ impl Document {
     }
 
     /// Adds the times of the quiet passes since it was written.
-    fn follow(&mut self, pulse: &Pulse) {
+    pub fn follow(&mut self, pulse: &Pulse) {
         if pulse.document.as_ref().is_none_or(|written| Some(written.last_pass) != self.last_pass) {
             return;
         }
