@@ -1,4 +1,4 @@
-//! `[[certificate]]`: the inventory. Start at [`all`].
+//! `[[certificate]]`: the inventory. Start at [`Inventory`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -18,6 +18,15 @@ pub(super) struct Context<'c> {
     pub(super) targets: &'c BTreeSet<String>,
 }
 
+/// The inventory while it is read: from one document, or from several that each hold some of it.
+pub(super) struct Inventory<'c> {
+    context: &'c Context<'c>,
+    seen: Seen,
+    /// Entries so far, right or wrong.
+    read: usize,
+    certificates: Vec<Certificate>,
+}
+
 /// What no two entries may share, with where it was first seen.
 #[derive(Default)]
 struct Seen {
@@ -26,18 +35,41 @@ struct Seen {
     keys: BTreeSet<PathBuf>,
 }
 
-/// Every entry that is right, in the order of the file.
-pub(super) fn all(root: &Reader<'_>, context: &Context<'_>) -> Vec<Certificate> {
-    let entries =
-        root.take("certificate").and_then(|value| value.list(MAX_CERTIFICATES, "entries, each headed `[[certificate]]`"));
-    let readers: Vec<Reader<'_>> =
-        entries.unwrap_or_default().iter().filter_map(|entry| Reader::open(entry, &keys::CERTIFICATE)).collect();
-    let mut seen = Seen { keys: readers.iter().filter_map(key_path).collect(), ..Seen::default() };
-    readers.iter().filter_map(|reader| certificate(reader, context, &mut seen)).collect()
+impl<'c> Inventory<'c> {
+    /// Empty, with room for so many.
+    pub(super) fn new(context: &'c Context<'c>, room: usize) -> Inventory<'c> {
+        Inventory { context, seen: Seen::default(), read: 0, certificates: Vec::with_capacity(room) }
+    }
+
+    /// Takes in every entry of a document.
+    pub(super) fn read(&mut self, root: &Reader<'_>) {
+        let Some(value) = root.take("certificate") else { return };
+        let entries = value.list(MAX_CERTIFICATES, "entries, each headed `[[certificate]]`").unwrap_or_default();
+        let first = self.read;
+        self.read += entries.len();
+        let in_all = |(index, entry)| Value { at: format!("{}[{}]", value.at, first + index), ..entry };
+        let entries: Vec<Value<'_>> = entries.into_iter().enumerate().map(in_all).collect();
+        let readers: Vec<Reader<'_>> = entries.iter().filter_map(|entry| Reader::open(entry, &keys::CERTIFICATE)).collect();
+        self.seen.keys.extend(readers.iter().filter_map(key_path));
+        let seen = &mut self.seen;
+        self.certificates.extend(readers.iter().filter_map(|reader| certificate(reader, self.context, seen)));
+    }
+
+    /// Whether the bounds of the whole hold, which a document that only has a part of it cannot tell: the number of entries, and that none
+    /// writes over the `key_file` of a later one.
+    pub(super) fn is_sound(&self) -> bool {
+        self.read <= MAX_CERTIFICATES && !self.seen.keys.iter().any(|key| self.seen.paths.contains_key(key))
+    }
+
+    /// Every entry that is right, in the order of the file.
+    pub(super) fn certificates(mut self) -> Vec<Certificate> {
+        self.certificates.shrink_to_fit();
+        self.certificates
+    }
 }
 
 /// Most entries; the file's own bound comes first.
-const MAX_CERTIFICATES: usize = 20_000;
+pub(super) const MAX_CERTIFICATES: usize = 20_000;
 const MAX_NAMES: usize = 500;
 const MAX_DEPLOY: usize = 100;
 const MAX_OUTPUTS: usize = 100;

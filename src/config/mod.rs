@@ -14,6 +14,7 @@ pub mod problem;
 pub mod secret;
 
 mod alerts;
+mod batches;
 mod certificates;
 mod document;
 mod net;

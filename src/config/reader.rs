@@ -41,6 +41,15 @@ impl Sink {
         self.problems.borrow().len() > 10 * super::problem::MAX_SHOWN
     }
 
+    /// Takes in what was found in a piece of the file, in which nothing was wrong; `place` is where something of the piece is in the file.
+    pub(super) fn absorb(&self, piece: Sink, place: impl Fn(usize) -> usize) {
+        let moved = |span: Range<usize>| place(span.start)..place(span.start) + span.len();
+        let warnings = piece.warnings.into_inner().into_iter();
+        self.warnings.borrow_mut().extend(warnings.map(|one| Problem { span: one.span.map(moved), ..one }));
+        self.blots.borrow_mut().extend(piece.blots.into_inner().into_iter().map(moved));
+        self.plain.borrow_mut().extend(piece.plain.into_inner().into_iter().map(|(at, span)| (at, moved(span))));
+    }
+
     pub(super) fn warning(&self, at: &str, span: Option<Range<usize>>, message: String, hint: Option<String>) {
         self.warnings.borrow_mut().push(Problem { at: at.to_owned(), message, hint, span });
     }
