@@ -1,8 +1,9 @@
 //! `[[certificate]]`: the inventory. Start at [`Inventory`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::keys;
 use super::net::{DNS_NAME, dns_name};
@@ -30,9 +31,9 @@ pub(super) struct Inventory<'c> {
 /// What no two entries may share, with where it was first seen.
 #[derive(Default)]
 struct Seen {
-    names: BTreeMap<String, String>,
-    paths: BTreeMap<PathBuf, String>,
-    keys: BTreeSet<PathBuf>,
+    names: HashMap<String, Rc<str>>,
+    paths: HashMap<PathBuf, String>,
+    keys: HashSet<PathBuf>,
 }
 
 impl<'c> Inventory<'c> {
@@ -47,7 +48,8 @@ impl<'c> Inventory<'c> {
         let entries = value.list(MAX_CERTIFICATES, "entries, each headed `[[certificate]]`").unwrap_or_default();
         let first = self.read;
         self.read += entries.len();
-        let in_all = |(index, entry)| Value { at: format!("{}[{}]", value.at, first + index), ..entry };
+        let at = value.at.elements();
+        let in_all = |(index, entry)| Value { at: at(first + index), ..entry };
         let entries: Vec<Value<'_>> = entries.into_iter().enumerate().map(in_all).collect();
         let readers: Vec<Reader<'_>> = entries.iter().filter_map(|entry| Reader::open(entry, &keys::CERTIFICATE)).collect();
         self.seen.keys.extend(readers.iter().filter_map(key_path));
@@ -123,7 +125,7 @@ fn name(reader: &Reader<'_>, seen: &mut Seen) -> Option<String> {
         );
         return None;
     }
-    seen.names.insert(name.clone(), reader.at.clone());
+    seen.names.insert(name.clone(), Rc::clone(&reader.at));
     Some(name)
 }
 
@@ -167,8 +169,9 @@ pub(super) fn distinct<'d, T: PartialEq>(
     expected: &str,
     read: impl Fn(&Value<'d>) -> Option<T>,
 ) -> Option<Vec<T>> {
-    let mut found = Vec::new();
-    for value in value.list(most, expected)? {
+    let elements = value.list(most, expected)?;
+    let mut found = Vec::with_capacity(elements.len());
+    for value in elements {
         let Some(one) = read(&value) else { continue };
         if found.contains(&one) {
             value.problem(format!("`{}` is there twice", value.at), Some("remove one of them".to_owned()));
@@ -202,8 +205,10 @@ const MAX_LISTED: usize = 12;
 fn outputs(reader: &Reader<'_>, context: &Context<'_>, seen: &mut Seen) -> Vec<Output> {
     let Some(value) = reader.take("output") else { return Vec::new() };
     let entries = value.list(MAX_OUTPUTS, "copies, each headed `[[certificate.output]]`").unwrap_or_default();
+    let mut outputs = Vec::with_capacity(entries.len());
     let readers = entries.iter().filter_map(|entry| Reader::open(entry, &keys::OUTPUT));
-    readers.filter_map(|reader| output(&reader, context, seen)).collect()
+    outputs.extend(readers.filter_map(|reader| output(&reader, context, seen)));
+    outputs
 }
 
 fn output(reader: &Reader<'_>, context: &Context<'_>, seen: &mut Seen) -> Option<Output> {
@@ -211,7 +216,7 @@ fn output(reader: &Reader<'_>, context: &Context<'_>, seen: &mut Seen) -> Option
     let who =
         |key: &str| reader.take(key).and_then(|value| value.parse("the name or number of an account of this host", account));
     let (owner, group) = (who("owner"), who("group"));
-    let written = reader.take("mode").map(|value| (value.span(), value.at.clone(), value.parse(MODE, mode)));
+    let written = reader.take("mode").map(|value| (value.span(), value.at.to_string(), value.parse(MODE, mode)));
     let value = reader.need("format", "`cert`, `chain`, `fullchain`, `key`, `combined` or `pkcs12`");
     let Some((format, word)) = value.and_then(|value| Some((value.word(&FORMATS)?, value.text("")?))) else {
         reader.survey();
@@ -272,6 +277,6 @@ fn output_path(value: &Value<'_>, context: &Context<'_>, seen: &mut Seen) -> Opt
             .problem(format!("`{}` is `{}`, which `{first}` writes already", value.at, quote(&path.display().to_string())), None);
         return None;
     }
-    seen.paths.insert(path.clone(), value.at.clone());
+    seen.paths.insert(path.clone(), value.at.to_string());
     Some(path)
 }

@@ -168,17 +168,21 @@ const MAX_COMPARED: usize = 64;
 
 /// Text for a message: no control characters (a terminal would obey them), and not long.
 pub(super) fn quote(text: &str) -> String {
-    let shown: String = text.chars().take(MAX_QUOTED).flat_map(show).collect();
-    if text.chars().nth(MAX_QUOTED).is_some() { format!("{shown}…") } else { shown }
+    let mut shown = String::with_capacity(text.len().min(MAX_QUOTED));
+    for c in text.chars().take(MAX_QUOTED) {
+        if is_hidden(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
+    }
+    if text.chars().nth(MAX_QUOTED).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// Longest part of a value in a message, in characters.
 const MAX_QUOTED: usize = 80;
 
-fn show(c: char) -> Vec<char> {
-    let hidden =
-        c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-    if hidden { c.escape_unicode().collect() } else { vec![c] }
+fn is_hidden(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]
