@@ -17,7 +17,7 @@ use super::settings::{Certificate, Cron, Daemon, Metrics, Provider, Settings, Ta
 use super::values::{PATH, file_path, path};
 use super::{MAX_FILE, alerts, batches, net, providers, refused, syntax, targets, time};
 
-/// The settings, and what may be shown of the text, for warnings in their places.
+/// The settings, and what may be shown of the text, for warnings in their places; empty where there are none.
 pub(super) fn settings(text: &str, path: &Path, mode: Option<u32>) -> Result<(Settings, String), Refused> {
     if text.len() > MAX_FILE {
         return Err(refused(path, format!("the configuration is larger than {} KiB", MAX_FILE / 1024), None));
@@ -30,7 +30,10 @@ pub(super) fn settings(text: &str, path: &Path, mode: Option<u32>) -> Result<(Se
     warn_of_plain_secrets(&sink, mode);
     let hidden = sink.blots.take();
     let (problems, warnings) = (in_order(sink.problems.take()), in_order(sink.warnings.take()));
-    let shown = |findings: &[Problem]| presentable(text, &shown_lines(text, findings), &hidden);
+    let shown = |findings: &[Problem]| match findings {
+        [] => String::new(),
+        _ => presentable(text, &shown_lines(text, findings), &hidden),
+    };
     match settings {
         Some(settings) if problems.is_empty() => {
             let text = shown(&warnings);

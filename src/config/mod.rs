@@ -78,7 +78,8 @@ fn read(path: &Path) -> Result<(String, u32), Refused> {
         let hint = format!("name the file in it, such as `{}`", path.join("config.toml").display());
         return Err(refused(path, "the configuration is a folder, expected a file".to_owned(), Some(hint)));
     }
-    let mut bytes = Vec::new();
+    let size = usize::try_from(metadata.len()).unwrap_or(MAX_FILE);
+    let mut bytes = Vec::with_capacity(size.min(MAX_FILE));
     file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
