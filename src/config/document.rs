@@ -3,7 +3,7 @@
 //! Start at [`settings`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,8 +17,22 @@ use super::settings::{Certificate, Cron, Daemon, Metrics, Provider, Settings, Ta
 use super::values::{PATH, file_path, path};
 use super::{MAX_FILE, alerts, batches, net, providers, refused, syntax, targets, time};
 
-/// The settings, and what may be shown of the text, for warnings in their places; empty where there are none.
-pub(super) fn settings(text: &str, path: &Path, mode: Option<u32>) -> Result<(Settings, String), Refused> {
+/// What is valid, and what is hidden of the text it was read from.
+pub(super) struct Accepted<'t> {
+    pub(super) settings: Settings,
+    text: &'t str,
+    hidden: Vec<Range<usize>>,
+}
+
+impl Accepted<'_> {
+    /// What may be shown of the text, for its warnings in their places.
+    pub(super) fn shown(&self) -> String {
+        presentable(self.text, &shown_lines(self.text, &self.settings.warnings), &self.hidden)
+    }
+}
+
+/// The settings, or everything that is wrong.
+pub(super) fn settings<'t>(text: &'t str, path: &Path, mode: Option<u32>) -> Result<Accepted<'t>, Refused> {
     if text.len() > MAX_FILE {
         return Err(refused(path, format!("the configuration is larger than {} KiB", MAX_FILE / 1024), None));
     }
@@ -30,16 +44,9 @@ pub(super) fn settings(text: &str, path: &Path, mode: Option<u32>) -> Result<(Se
     warn_of_plain_secrets(&sink, mode);
     let hidden = sink.blots.take();
     let (problems, warnings) = (in_order(sink.problems.take()), in_order(sink.warnings.take()));
-    let shown = |findings: &[Problem]| match findings {
-        [] => String::new(),
-        _ => presentable(text, &shown_lines(text, findings), &hidden),
-    };
     match settings {
-        Some(settings) if problems.is_empty() => {
-            let text = shown(&warnings);
-            Ok((Settings { warnings, ..settings }, text))
-        }
-        _ => Err(Refused { path: path.to_owned(), text: shown(&problems), problems }),
+        Some(settings) if problems.is_empty() => Ok(Accepted { settings: Settings { warnings, ..settings }, text, hidden }),
+        _ => Err(Refused { path: path.to_owned(), text: presentable(text, &shown_lines(text, &problems), &hidden), problems }),
     }
 }
 

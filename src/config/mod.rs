@@ -47,20 +47,20 @@ pub const MAX_FILE: usize = 4 * 1024 * 1024;
 /// Besides the problems of [`parse`], a file that is missing, a folder, not readable, larger than [`MAX_FILE`] or not UTF-8 is refused.
 pub fn load(path: &Path) -> Result<Settings, Refused> {
     let (text, mode) = read(path)?;
-    document::settings(&text, path, Some(mode)).map(|(settings, _)| settings)
+    document::settings(&text, path, Some(mode)).map(|accepted| accepted.settings)
 }
 
 /// [`load`], and the warnings shown at their places in the file (empty when there are none): what `check` prints.
 pub fn check(path: &Path, color: bool) -> Result<(Settings, String), Refused> {
     let (text, mode) = read(path)?;
-    let (settings, shown) = document::settings(&text, path, Some(mode))?;
-    let warnings = problem::render(path, &shown, &settings.warnings, problem::Weight::Warning, color);
-    Ok((settings, warnings))
+    let accepted = document::settings(&text, path, Some(mode))?;
+    let warnings = problem::render(path, &accepted.shown(), &accepted.settings.warnings, problem::Weight::Warning, color);
+    Ok((accepted.settings, warnings))
 }
 
 /// Validates a configuration's text; `path` is only for messages. Any text is answered in bounded time and memory.
 pub fn parse(text: &str, path: &Path) -> Result<Settings, Refused> {
-    document::settings(text, path, None).map(|(settings, _)| settings)
+    document::settings(text, path, None).map(|accepted| accepted.settings)
 }
 
 /// A duration as the configuration writes it (`90s`, `10m`), for options of commands; up to a week. Fails with what is expected.
