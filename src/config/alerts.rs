@@ -125,7 +125,7 @@ fn channel_name(
     if let Some(first) = names.get(&name) {
         let span = reader.take("name").map(|value| value.span()).or_else(|| reader.span.clone());
         let message = format!("`{}` has the name `{name}`, which is the name of `{first}` already", reader.at);
-        reader.sink.problem(&reader.path("name"), span, message, Some("every channel has a `name` of its own".to_owned()));
+        reader.sink.problem(reader.path("name"), span, message, Some("every channel has a `name` of its own".to_owned()));
         return None;
     }
     names.insert(name.clone(), Rc::clone(&reader.at));
@@ -313,7 +313,7 @@ fn check_login(reader: &Reader<'_>) {
     for (given, other) in [("username", "password"), ("password", "username")] {
         if reader.has(given) && !reader.has(other) {
             let message = format!("`{}` is there without `{other}`, expected both or neither", reader.path(given));
-            reader.sink.problem(&reader.path(other), reader.key_span(given), message, None);
+            reader.sink.problem(reader.path(other), reader.key_span(given), message, None);
         }
     }
 }

@@ -1,17 +1,19 @@
-//! A long inventory, read some entries at a time: the tables of all of TOML's ten thousand would take forty times its size in memory.
+//! A long inventory, some entries at a time: the TOML of ten thousand, held as a whole, takes more than thirty times its text in memory.
 //!
 //! Start at [`read`]. The text is cut at lines that begin with `[[certificate]]`, or that end a run of them: into batches, and an
-//! [`Outline`], which is all else, with the head of each run left in. Each is parsed by itself.
+//! [`Outline`], which is all else with the head of each run left in. Each is parsed by itself.
 //!
-//! There is no second opinion on what a text means: this either gives what reading it in one gives, or nothing, and then it is read in
-//! one. So everything that is wrong, and everything written in another form, is told by that alone. That a cut is no cut through a text
-//! or an array is not looked for beforehand but seen afterwards, by four things that must all hold:
+//! There is one opinion on what a text means, that of reading it in one. This gives the same or nothing, and then it is read in one; so
+//! whatever is wrong, or written in another form, is told by that alone. That no cut goes through a text or an array is not looked for
+//! beforehand but seen afterwards, by four things that all must hold:
 //!
 //! - The outline is TOML, and each head in it is a table, just where it was put: so it was put between two tables, not into a text.
-//! - Each batch is TOML. It begins with its head and ends with its line (or the file): so the next begins between two tables, too. The
-//!   same tokens then stand in the same order as in the whole file.
-//! - The heads in the outline are the only entries there and have no keys: so no part of the outline adds to an entry.
+//! - Each batch is TOML. It begins with its head and ends with a line (or the file): so the next begins between two tables, too. The same
+//!   tokens then stand in the same order as in the whole file.
+//! - The heads in the outline are the only entries there, and have no keys: so no part of the outline adds to an entry.
 //! - A batch has no other tables than entries: so it adds to nothing in the outline.
+//!
+//! Two demands are on all entries at once, whatever batch they are in: [`Inventory::is_sound`].
 
 use std::ops::Range;
 use std::path::Path;

@@ -139,13 +139,13 @@ fn wanted(reader: &Reader<'_>) -> Option<Wanted> {
         (Some(_), Some(_)) => {
             let hint = "keep `id` for one certain certificate, `domain` for the newest that covers a name".to_owned();
             let message = format!("`{}` has both `id` and `domain`, expected one of them", reader.at);
-            reader.sink.problem(&reader.path("domain"), reader.key_span("domain"), message, Some(hint));
+            reader.sink.problem(reader.path("domain"), reader.key_span("domain"), message, Some(hint));
             None
         }
         (None, None) => {
             let hint = "`certsyncd list` shows the ids of an account".to_owned();
             reader.problem(
-                &reader.path("id"),
+                reader.path("id"),
                 format!("missing `{}` or `domain`, expected one of them", reader.path("id")),
                 Some(hint),
             );

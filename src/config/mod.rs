@@ -3,7 +3,8 @@
 //! Start at [`load`]. Text becomes TOML with the place of every value, and that becomes [`Settings`]: what is valid, defaults filled in,
 //! every duration, schedule, address and path parsed. Between them stands no mirror of the file as a third type: the private `Reader`
 //! walks the TOML itself, because serde's own structs stop at the first problem and lose the places inside tagged and untagged types.
-//! Secrets stay [`secret::Source`] until somebody is asked with them.
+//! Secrets stay [`secret::Source`] until somebody is asked with them. A long inventory becomes TOML some entries at a time (`batches`),
+//! which nobody can tell by the result.
 //!
 //! It fails with [`Refused`], which holds every problem at once: all errors of syntax, or else every unknown key, wrong type, missing
 //! key, bad value, dangling name and duplicate, each with its place. Whatever is valid but unwise becomes a warning in the settings.

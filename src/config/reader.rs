@@ -107,7 +107,7 @@ impl<'d> Reader<'d> {
         let value = self.take(key);
         if value.is_none() {
             let hint = Some(format!("add `{key} = …` to {}", self.label()));
-            self.problem(&self.path(key), format!("missing `{}`, expected {expected}", self.path(key)), hint);
+            self.problem(self.path(key), format!("missing `{}`, expected {expected}", self.path(key)), hint);
         }
         value
     }
@@ -180,7 +180,7 @@ impl<'d> Reader<'d> {
 
     /// The path of a key of this table.
     pub(super) fn path(&self, key: &str) -> String {
-        join(&self.at, key)
+        At::key(&self.at, key).to_string()
     }
 
     /// The table as people write it: `[deploy.nginx]`, `[[certificate]]`.
@@ -212,7 +212,7 @@ impl<'d> Reader<'d> {
             }
             let message =
                 format!("unknown key `{}` {} {}", quote(name), if self.at.is_empty() { "at" } else { "in" }, self.label());
-            self.sink.problem(&self.path(name), Some(key.span()), message, self.hint_for(name, meant));
+            self.sink.problem(self.path(name), Some(key.span()), message, self.hint_for(name, meant));
         }
     }
 
@@ -296,15 +296,17 @@ impl<'d> At<'d> {
 impl fmt::Display for At<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.key {
-            Some(key) => f.write_str(&join(&self.within, key))?,
+            Some(key) => write_key(f, &self.within, key)?,
             None => f.write_str(&self.within)?,
         }
         self.index.map_or(Ok(()), |index| write!(f, "[{index}]"))
     }
 }
 
-fn join(at: &str, key: &str) -> String {
+fn write_key(to: &mut fmt::Formatter<'_>, within: &str, key: &str) -> fmt::Result {
     let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-    let key = if plain { quote(key) } else { format!("\"{}\"", quote(key)) };
-    if at.is_empty() { key } else { format!("{at}.{key}") }
+    if !within.is_empty() {
+        write!(to, "{within}.")?;
+    }
+    if plain { to.write_str(&quote(key)) } else { write!(to, "\"{}\"", quote(key)) }
 }

@@ -222,7 +222,7 @@ fn in_quotes(number: &str, expected: &str) -> String {
     let text = match expected {
         _ if expected.contains("duration") => format!("{number}s"),
         _ if expected.contains("octal") => format!("{number:0>4}"),
-        _ => number,
+        _ => number.into_owned(),
     };
     format!("put it in quotes: `\"{text}\"`")
 }

@@ -2,6 +2,7 @@
 //!
 //! Every parser takes the text alone and answers with the value or a [`Wrong`]; where it stands and what it was is the reader's to say.
 
+use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
 
 /// Why a text is not what was expected.
@@ -167,15 +168,13 @@ pub(super) fn nearest<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> O
 const MAX_COMPARED: usize = 64;
 
 /// Text for a message: no control characters (a terminal would obey them), and not long.
-pub(super) fn quote(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len().min(MAX_QUOTED));
-    for c in text.chars().take(MAX_QUOTED) {
-        if is_hidden(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
+pub(super) fn quote(text: &str) -> Cow<'_, str> {
+    if text.len() <= MAX_QUOTED && !text.chars().any(is_hidden) {
+        return Cow::Borrowed(text);
     }
-    if text.chars().nth(MAX_QUOTED).is_some() {
-        shown.push('…');
-    }
-    shown
+    let show = |c: char| if is_hidden(c) { c.escape_unicode().to_string() } else { c.to_string() };
+    let shown: String = text.chars().take(MAX_QUOTED).map(show).collect();
+    Cow::Owned(if text.chars().nth(MAX_QUOTED).is_some() { shown + "…" } else { shown })
 }
 
 /// Longest part of a value in a message, in characters.
