@@ -181,5 +181,10 @@ fn an_inventory_of_thousands_is_fine() {
         )
     };
     let text = format!("{head}{}", (0..5_000).map(entry).collect::<String>());
-    assert_eq!(config::parse(&text, Path::new("config.toml")).unwrap().certificates.len(), 5_000);
+    let settings = config::parse(&text, Path::new("config.toml")).unwrap();
+    assert_eq!(settings.certificates.len(), 5_000);
+    // Heads that are spelt otherwise are read all at once.
+    let otherwise = config::parse(&text.replace("[[certificate]]", "[[ certificate ]]"), Path::new("config.toml")).unwrap();
+    assert_eq!(settings.certificates, otherwise.certificates);
+    assert_eq!(settings.render(), otherwise.render());
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::rc::Rc;
 use std::time::Duration;
 
 use lettre::message::Mailbox;
@@ -80,7 +81,7 @@ enum Kind {
 const KINDS: [(&str, Kind); 4] =
     [("desktop", Kind::Desktop), ("webhook", Kind::Webhook), ("email", Kind::Email), ("command", Kind::Command)];
 
-fn channel(reader: &Reader<'_>, kinds: &mut BTreeMap<String, usize>, names: &mut BTreeMap<String, String>) -> Option<Channel> {
+fn channel(reader: &Reader<'_>, kinds: &mut BTreeMap<String, usize>, names: &mut BTreeMap<String, Rc<str>>) -> Option<Channel> {
     let (min_severity, events, language) = (min_severity(reader), events(reader), language(reader));
     let certificates = reader
         .take("certificates")
@@ -113,7 +114,7 @@ fn channel_name(
     reader: &Reader<'_>,
     kind: &str,
     kinds: &mut BTreeMap<String, usize>,
-    names: &mut BTreeMap<String, String>,
+    names: &mut BTreeMap<String, Rc<str>>,
 ) -> Option<String> {
     let number = kinds.entry(kind.to_owned()).or_default();
     *number += 1;
@@ -124,10 +125,10 @@ fn channel_name(
     if let Some(first) = names.get(&name) {
         let span = reader.take("name").map(|value| value.span()).or_else(|| reader.span.clone());
         let message = format!("`{}` has the name `{name}`, which is the name of `{first}` already", reader.at);
-        reader.sink.problem(&reader.path("name"), span, message, Some("every channel has a `name` of its own".to_owned()));
+        reader.sink.problem(reader.path("name"), span, message, Some("every channel has a `name` of its own".to_owned()));
         return None;
     }
-    names.insert(name.clone(), reader.at.clone());
+    names.insert(name.clone(), Rc::clone(&reader.at));
     Some(name)
 }
 
@@ -312,7 +313,7 @@ fn check_login(reader: &Reader<'_>) {
     for (given, other) in [("username", "password"), ("password", "username")] {
         if reader.has(given) && !reader.has(other) {
             let message = format!("`{}` is there without `{other}`, expected both or neither", reader.path(given));
-            reader.sink.problem(&reader.path(other), reader.key_span(given), message, None);
+            reader.sink.problem(reader.path(other), reader.key_span(given), message, None);
         }
     }
 }

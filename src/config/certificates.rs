@@ -1,8 +1,9 @@
-//! `[[certificate]]`: the inventory. Start at [`all`].
+//! `[[certificate]]`: the inventory. Start at [`Inventory`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::keys;
 use super::net::{DNS_NAME, dns_name};
@@ -18,26 +19,59 @@ pub(super) struct Context<'c> {
     pub(super) targets: &'c BTreeSet<String>,
 }
 
+/// The inventory while it is read: from one document, or from several that each hold some of it.
+pub(super) struct Inventory<'c> {
+    context: &'c Context<'c>,
+    seen: Seen,
+    /// Entries so far, right or wrong.
+    read: usize,
+    certificates: Vec<Certificate>,
+}
+
 /// What no two entries may share, with where it was first seen.
 #[derive(Default)]
 struct Seen {
-    names: BTreeMap<String, String>,
-    paths: BTreeMap<PathBuf, String>,
-    keys: BTreeSet<PathBuf>,
+    names: HashMap<String, Rc<str>>,
+    paths: HashMap<PathBuf, String>,
+    keys: HashSet<PathBuf>,
 }
 
-/// Every entry that is right, in the order of the file.
-pub(super) fn all(root: &Reader<'_>, context: &Context<'_>) -> Vec<Certificate> {
-    let entries =
-        root.take("certificate").and_then(|value| value.list(MAX_CERTIFICATES, "entries, each headed `[[certificate]]`"));
-    let readers: Vec<Reader<'_>> =
-        entries.unwrap_or_default().iter().filter_map(|entry| Reader::open(entry, &keys::CERTIFICATE)).collect();
-    let mut seen = Seen { keys: readers.iter().filter_map(key_path).collect(), ..Seen::default() };
-    readers.iter().filter_map(|reader| certificate(reader, context, &mut seen)).collect()
+impl<'c> Inventory<'c> {
+    /// Empty, with room for so many.
+    pub(super) fn new(context: &'c Context<'c>, room: usize) -> Inventory<'c> {
+        Inventory { context, seen: Seen::default(), read: 0, certificates: Vec::with_capacity(room) }
+    }
+
+    /// Takes in every entry of a document.
+    pub(super) fn read(&mut self, root: &Reader<'_>) {
+        let Some(value) = root.take("certificate") else { return };
+        let entries = value.list(MAX_CERTIFICATES, "entries, each headed `[[certificate]]`").unwrap_or_default();
+        let first = self.read;
+        self.read += entries.len();
+        let at = value.at.elements();
+        let in_all = |(index, entry)| Value { at: at(first + index), ..entry };
+        let entries: Vec<Value<'_>> = entries.into_iter().enumerate().map(in_all).collect();
+        let readers: Vec<Reader<'_>> = entries.iter().filter_map(|entry| Reader::open(entry, &keys::CERTIFICATE)).collect();
+        self.seen.keys.extend(readers.iter().filter_map(key_path));
+        let seen = &mut self.seen;
+        self.certificates.extend(readers.iter().filter_map(|reader| certificate(reader, self.context, seen)));
+    }
+
+    /// Whether the bounds of the whole hold, which a document that only has a part of it cannot tell: the number of entries, and that none
+    /// writes over the `key_file` of a later one.
+    pub(super) fn is_sound(&self) -> bool {
+        self.read <= MAX_CERTIFICATES && !self.seen.keys.iter().any(|key| self.seen.paths.contains_key(key))
+    }
+
+    /// Every entry that is right, in the order of the file.
+    pub(super) fn certificates(mut self) -> Vec<Certificate> {
+        self.certificates.shrink_to_fit();
+        self.certificates
+    }
 }
 
 /// Most entries; the file's own bound comes first.
-const MAX_CERTIFICATES: usize = 20_000;
+pub(super) const MAX_CERTIFICATES: usize = 20_000;
 const MAX_NAMES: usize = 500;
 const MAX_DEPLOY: usize = 100;
 const MAX_OUTPUTS: usize = 100;
@@ -91,7 +125,7 @@ fn name(reader: &Reader<'_>, seen: &mut Seen) -> Option<String> {
         );
         return None;
     }
-    seen.names.insert(name.clone(), reader.at.clone());
+    seen.names.insert(name.clone(), Rc::clone(&reader.at));
     Some(name)
 }
 
@@ -105,13 +139,13 @@ fn wanted(reader: &Reader<'_>) -> Option<Wanted> {
         (Some(_), Some(_)) => {
             let hint = "keep `id` for one certain certificate, `domain` for the newest that covers a name".to_owned();
             let message = format!("`{}` has both `id` and `domain`, expected one of them", reader.at);
-            reader.sink.problem(&reader.path("domain"), reader.key_span("domain"), message, Some(hint));
+            reader.sink.problem(reader.path("domain"), reader.key_span("domain"), message, Some(hint));
             None
         }
         (None, None) => {
             let hint = "`certsyncd list` shows the ids of an account".to_owned();
             reader.problem(
-                &reader.path("id"),
+                reader.path("id"),
                 format!("missing `{}` or `domain`, expected one of them", reader.path("id")),
                 Some(hint),
             );
@@ -135,8 +169,9 @@ pub(super) fn distinct<'d, T: PartialEq>(
     expected: &str,
     read: impl Fn(&Value<'d>) -> Option<T>,
 ) -> Option<Vec<T>> {
-    let mut found = Vec::new();
-    for value in value.list(most, expected)? {
+    let elements = value.list(most, expected)?;
+    let mut found = Vec::with_capacity(elements.len());
+    for value in elements {
         let Some(one) = read(&value) else { continue };
         if found.contains(&one) {
             value.problem(format!("`{}` is there twice", value.at), Some("remove one of them".to_owned()));
@@ -170,8 +205,10 @@ const MAX_LISTED: usize = 12;
 fn outputs(reader: &Reader<'_>, context: &Context<'_>, seen: &mut Seen) -> Vec<Output> {
     let Some(value) = reader.take("output") else { return Vec::new() };
     let entries = value.list(MAX_OUTPUTS, "copies, each headed `[[certificate.output]]`").unwrap_or_default();
+    let mut outputs = Vec::with_capacity(entries.len());
     let readers = entries.iter().filter_map(|entry| Reader::open(entry, &keys::OUTPUT));
-    readers.filter_map(|reader| output(&reader, context, seen)).collect()
+    outputs.extend(readers.filter_map(|reader| output(&reader, context, seen)));
+    outputs
 }
 
 fn output(reader: &Reader<'_>, context: &Context<'_>, seen: &mut Seen) -> Option<Output> {
@@ -179,7 +216,7 @@ fn output(reader: &Reader<'_>, context: &Context<'_>, seen: &mut Seen) -> Option
     let who =
         |key: &str| reader.take(key).and_then(|value| value.parse("the name or number of an account of this host", account));
     let (owner, group) = (who("owner"), who("group"));
-    let written = reader.take("mode").map(|value| (value.span(), value.at.clone(), value.parse(MODE, mode)));
+    let written = reader.take("mode").map(|value| (value.span(), value.at.to_string(), value.parse(MODE, mode)));
     let value = reader.need("format", "`cert`, `chain`, `fullchain`, `key`, `combined` or `pkcs12`");
     let Some((format, word)) = value.and_then(|value| Some((value.word(&FORMATS)?, value.text("")?))) else {
         reader.survey();
@@ -240,6 +277,6 @@ fn output_path(value: &Value<'_>, context: &Context<'_>, seen: &mut Seen) -> Opt
             .problem(format!("`{}` is `{}`, which `{first}` writes already", value.at, quote(&path.display().to_string())), None);
         return None;
     }
-    seen.paths.insert(path.clone(), value.at.clone());
+    seen.paths.insert(path.clone(), value.at.to_string());
     Some(path)
 }

@@ -3,54 +3,82 @@
 //! Start at [`settings`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::certificates::{self, Context};
+use super::certificates::{Context, Inventory};
 use super::keys;
 use super::problem::{Problem, Refused, presentable, shown_lines};
 use super::reader::{Reader, Sink};
 use super::settings::{Certificate, Cron, Daemon, Metrics, Provider, Settings, Target, Zone};
 use super::values::{PATH, file_path, path};
-use super::{MAX_FILE, alerts, net, providers, refused, syntax, targets, time};
+use super::{MAX_FILE, alerts, batches, net, providers, refused, syntax, targets, time};
 
-/// The settings, and what may be shown of the text, for warnings in their places.
-pub(super) fn settings(text: &str, path: &Path, mode: Option<u32>) -> Result<(Settings, String), Refused> {
+/// What is valid, and what is hidden of the text it was read from.
+pub(super) struct Accepted<'t> {
+    pub(super) settings: Settings,
+    text: &'t str,
+    hidden: Vec<Range<usize>>,
+}
+
+impl Accepted<'_> {
+    /// What may be shown of the text, for its warnings in their places.
+    pub(super) fn shown(&self) -> String {
+        presentable(self.text, &shown_lines(self.text, &self.settings.warnings), &self.hidden)
+    }
+}
+
+/// The settings, or everything that is wrong.
+pub(super) fn settings<'t>(text: &'t str, path: &Path, mode: Option<u32>) -> Result<Accepted<'t>, Refused> {
     if text.len() > MAX_FILE {
         return Err(refused(path, format!("the configuration is larger than {} KiB", MAX_FILE / 1024), None));
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (settings, sink) = match batches::read(text, path, batches::SIZE) {
+        Some((settings, sink)) => (Some(settings), sink),
+        None => as_a_whole(text, path)?,
+    };
+    warn_of_plain_secrets(&sink, mode);
+    let hidden = sink.blots.take();
+    let (problems, warnings) = (in_order(sink.problems.take()), in_order(sink.warnings.take()));
+    match settings {
+        Some(settings) if problems.is_empty() => Ok(Accepted { settings: Settings { warnings, ..settings }, text, hidden }),
+        _ => Err(Refused { path: path.to_owned(), text: presentable(text, &shown_lines(text, &problems), &hidden), problems }),
+    }
+}
+
+/// From one table that holds everything: all that is wrong, and what is right.
+pub(super) fn as_a_whole(text: &str, path: &Path) -> Result<(Option<Settings>, Sink), Refused> {
     let table = syntax::parse(text).map_err(|problems| {
         let problems = in_order(problems);
         let lines = shown_lines(text, &problems);
         Refused { path: path.to_owned(), text: presentable(text, &lines, &syntax::suspects(&lines)), problems }
     })?;
     let sink = Sink::default();
-    let settings = document(&Reader::root(table.get_ref(), &sink), path);
-    warn_of_plain_secrets(&sink, mode);
-    let hidden = sink.blots.take();
-    let (problems, warnings) = (in_order(sink.problems.take()), in_order(sink.warnings.take()));
-    let shown = |findings: &[Problem]| presentable(text, &shown_lines(text, findings), &hidden);
-    match settings {
-        Some(settings) if problems.is_empty() => {
-            let text = shown(&warnings);
-            Ok((Settings { warnings, ..settings }, text))
-        }
-        _ => Err(Refused { path: path.to_owned(), text: shown(&problems), problems }),
-    }
+    let root = Reader::root(table.get_ref(), &sink);
+    let settings = document(&root, path, |context| {
+        let mut inventory = Inventory::new(context, 0);
+        inventory.read(&root);
+        Some(inventory.certificates())
+    });
+    Ok((settings, sink))
 }
 
-/// Settings without warnings; `None` only after a problem.
-fn document(root: &Reader<'_>, path: &Path) -> Option<Settings> {
+/// Settings without warnings; `None` only after a problem, or where `inventory` has none.
+pub(super) fn document(
+    root: &Reader<'_>,
+    path: &Path,
+    inventory: impl FnOnce(&Context<'_>) -> Option<Vec<Certificate>>,
+) -> Option<Settings> {
     version(root);
     let daemon = daemon(root);
     let (provider_names, providers) = providers::all(root);
     let (target_names, targets) = targets::all(root);
     let context = Context { state_dir: &daemon.state_dir, providers: &provider_names, targets: &target_names };
-    let certificates = certificates::all(root, &context);
+    let certificates = inventory(&context)?;
     let alerts = alerts::alerts(root);
     let metrics = metrics(root);
     warn_of_idle_parts(root, &certificates, &providers, &targets);

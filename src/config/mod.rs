@@ -3,7 +3,8 @@
 //! Start at [`load`]. Text becomes TOML with the place of every value, and that becomes [`Settings`]: what is valid, defaults filled in,
 //! every duration, schedule, address and path parsed. Between them stands no mirror of the file as a third type: the private `Reader`
 //! walks the TOML itself, because serde's own structs stop at the first problem and lose the places inside tagged and untagged types.
-//! Secrets stay [`secret::Source`] until somebody is asked with them.
+//! Secrets stay [`secret::Source`] until somebody is asked with them. A long inventory becomes TOML some entries at a time (`batches`),
+//! which nobody can tell by the result.
 //!
 //! It fails with [`Refused`], which holds every problem at once: all errors of syntax, or else every unknown key, wrong type, missing
 //! key, bad value, dangling name and duplicate, each with its place. Whatever is valid but unwise becomes a warning in the settings.
@@ -14,6 +15,7 @@ pub mod problem;
 pub mod secret;
 
 mod alerts;
+mod batches;
 mod certificates;
 mod document;
 mod net;
@@ -46,20 +48,20 @@ pub const MAX_FILE: usize = 4 * 1024 * 1024;
 /// Besides the problems of [`parse`], a file that is missing, a folder, not readable, larger than [`MAX_FILE`] or not UTF-8 is refused.
 pub fn load(path: &Path) -> Result<Settings, Refused> {
     let (text, mode) = read(path)?;
-    document::settings(&text, path, Some(mode)).map(|(settings, _)| settings)
+    document::settings(&text, path, Some(mode)).map(|accepted| accepted.settings)
 }
 
 /// [`load`], and the warnings shown at their places in the file (empty when there are none): what `check` prints.
 pub fn check(path: &Path, color: bool) -> Result<(Settings, String), Refused> {
     let (text, mode) = read(path)?;
-    let (settings, shown) = document::settings(&text, path, Some(mode))?;
-    let warnings = problem::render(path, &shown, &settings.warnings, problem::Weight::Warning, color);
-    Ok((settings, warnings))
+    let accepted = document::settings(&text, path, Some(mode))?;
+    let warnings = problem::render(path, &accepted.shown(), &accepted.settings.warnings, problem::Weight::Warning, color);
+    Ok((accepted.settings, warnings))
 }
 
 /// Validates a configuration's text; `path` is only for messages. Any text is answered in bounded time and memory.
 pub fn parse(text: &str, path: &Path) -> Result<Settings, Refused> {
-    document::settings(text, path, None).map(|(settings, _)| settings)
+    document::settings(text, path, None).map(|accepted| accepted.settings)
 }
 
 /// A duration as the configuration writes it (`90s`, `10m`), for options of commands; up to a week. Fails with what is expected.
@@ -77,7 +79,8 @@ fn read(path: &Path) -> Result<(String, u32), Refused> {
         let hint = format!("name the file in it, such as `{}`", path.join("config.toml").display());
         return Err(refused(path, "the configuration is a folder, expected a file".to_owned(), Some(hint)));
     }
-    let mut bytes = Vec::new();
+    let size = usize::try_from(metadata.len()).unwrap_or(MAX_FILE);
+    let mut bytes = Vec::with_capacity(size.min(MAX_FILE));
     file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();

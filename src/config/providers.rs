@@ -151,7 +151,7 @@ fn warn_of_unknown_region(value: &Value<'_>, region: &str) {
 
 fn need_region(reader: &Reader<'_>, example: &str) {
     let message = format!("missing `{}`, expected a region such as {example}, or an `endpoint`", reader.path("region"));
-    reader.problem(&reader.path("region"), message, None);
+    reader.problem(reader.path("region"), message, None);
 }
 
 /// The download call has the project in its path; the environment and the profile can bring it along.

@@ -4,7 +4,9 @@
 //! that was there has already been reported to the [`Sink`], so callers go on reading and nobody reports twice.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::ops::Range;
+use std::rc::Rc;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -27,8 +29,8 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    pub(super) fn problem(&self, at: &str, span: Option<Range<usize>>, message: String, hint: Option<String>) {
-        self.problems.borrow_mut().push(Problem { at: at.to_owned(), message, hint, span });
+    pub(super) fn problem(&self, at: impl fmt::Display, span: Option<Range<usize>>, message: String, hint: Option<String>) {
+        self.problems.borrow_mut().push(Problem { at: at.to_string(), message, hint, span });
     }
 
     /// Hides a value of which something may be a secret.
@@ -41,15 +43,24 @@ impl Sink {
         self.problems.borrow().len() > 10 * super::problem::MAX_SHOWN
     }
 
-    pub(super) fn warning(&self, at: &str, span: Option<Range<usize>>, message: String, hint: Option<String>) {
-        self.warnings.borrow_mut().push(Problem { at: at.to_owned(), message, hint, span });
+    /// Takes in what was found in a piece of the file, in which nothing was wrong; `place` is where something of the piece is in the file.
+    pub(super) fn absorb(&self, piece: Sink, place: impl Fn(usize) -> usize) {
+        let moved = |span: Range<usize>| place(span.start)..place(span.start) + span.len();
+        let warnings = piece.warnings.into_inner().into_iter();
+        self.warnings.borrow_mut().extend(warnings.map(|one| Problem { span: one.span.map(moved), ..one }));
+        self.blots.borrow_mut().extend(piece.blots.into_inner().into_iter().map(moved));
+        self.plain.borrow_mut().extend(piece.plain.into_inner().into_iter().map(|(at, span)| (at, moved(span))));
+    }
+
+    pub(super) fn warning(&self, at: impl fmt::Display, span: Option<Range<usize>>, message: String, hint: Option<String>) {
+        self.warnings.borrow_mut().push(Problem { at: at.to_string(), message, hint, span });
     }
 }
 
 /// A table, its place, and the keys it may have.
 pub(super) struct Reader<'d> {
     /// Path of the table, such as `certificate[1]`; empty at the top.
-    pub(super) at: String,
+    pub(super) at: Rc<str>,
     /// Where it starts; `None` at the top.
     pub(super) span: Option<Range<usize>>,
     pub(super) sink: &'d Sink,
@@ -60,7 +71,7 @@ pub(super) struct Reader<'d> {
 impl<'d> Reader<'d> {
     /// The document itself.
     pub(super) fn root(table: &'d DeTable<'d>, sink: &'d Sink) -> Reader<'d> {
-        let reader = Reader { at: String::new(), span: None, sink, table, known: &keys::ROOT };
+        let reader = Reader { at: Rc::from(""), span: None, sink, table, known: &keys::ROOT };
         reader.report_unknown();
         reader
     }
@@ -78,7 +89,7 @@ impl<'d> Reader<'d> {
             value.refuse(&format!("a table, {}", known.label), hint);
             return None;
         };
-        let reader = Reader { at: value.at.clone(), span: Some(value.span()), sink: value.sink, table, known };
+        let reader = Reader { at: value.at.to_string().into(), span: Some(value.span()), sink: value.sink, table, known };
         reader.blot_secrets();
         reader.report_unknown();
         Some(reader)
@@ -87,8 +98,8 @@ impl<'d> Reader<'d> {
     /// The value of `key`, when it is there.
     pub(super) fn take(&self, key: &str) -> Option<Value<'d>> {
         debug_assert!(self.known.key(key).is_some(), "`{key}` is read but not listed in keys.rs");
-        let node = self.table.get(key)?;
-        Some(Value { at: self.path(key), node, sink: self.sink })
+        let (key, node) = self.table.get_key_value(key)?;
+        Some(Value { at: At::key(&self.at, key.get_ref()), node, sink: self.sink })
     }
 
     /// The value of `key`; its absence is a problem.
@@ -96,7 +107,7 @@ impl<'d> Reader<'d> {
         let value = self.take(key);
         if value.is_none() {
             let hint = Some(format!("add `{key} = …` to {}", self.label()));
-            self.problem(&self.path(key), format!("missing `{}`, expected {expected}", self.path(key)), hint);
+            self.problem(self.path(key), format!("missing `{}`, expected {expected}", self.path(key)), hint);
         }
         value
     }
@@ -122,12 +133,13 @@ impl<'d> Reader<'d> {
             value.refuse(&format!("tables, {label} each"), None);
             return Vec::new();
         };
+        let at: Rc<str> = value.at.to_string().into();
         let mut named: Vec<Named<'d>> = table
             .iter()
             .map(|(key, node)| Named {
                 name: key.get_ref().to_string(),
                 name_span: key.span(),
-                value: Value { at: join(&value.at, key.get_ref()), node, sink: value.sink },
+                value: Value { at: At::key(&at, key.get_ref()), node, sink: value.sink },
             })
             .collect();
         named.sort_by_key(|named| named.name_span.start);
@@ -152,7 +164,7 @@ impl<'d> Reader<'d> {
     }
 
     /// Reports something about the table as a whole.
-    pub(super) fn problem(&self, at: &str, message: String, hint: Option<String>) {
+    pub(super) fn problem(&self, at: impl fmt::Display, message: String, hint: Option<String>) {
         self.sink.problem(at, self.span.clone(), message, hint);
     }
 
@@ -168,12 +180,12 @@ impl<'d> Reader<'d> {
 
     /// The path of a key of this table.
     pub(super) fn path(&self, key: &str) -> String {
-        join(&self.at, key)
+        At::key(&self.at, key).to_string()
     }
 
     /// The table as people write it: `[deploy.nginx]`, `[[certificate]]`.
     fn label(&self) -> String {
-        match (self.at.as_str(), self.known.label) {
+        match (&*self.at, self.known.label) {
             ("", _) => "the top level".to_owned(),
             (_, label) if label.starts_with("[[") => label.to_owned(),
             (at, label) if label.starts_with('[') => format!("[{at}]"),
@@ -200,7 +212,7 @@ impl<'d> Reader<'d> {
             }
             let message =
                 format!("unknown key `{}` {} {}", quote(name), if self.at.is_empty() { "at" } else { "in" }, self.label());
-            self.sink.problem(&self.path(name), Some(key.span()), message, self.hint_for(name, meant));
+            self.sink.problem(self.path(name), Some(key.span()), message, self.hint_for(name, meant));
         }
     }
 
@@ -258,8 +270,43 @@ pub(super) struct Named<'d> {
     pub(super) value: Value<'d>,
 }
 
-fn join(at: &str, key: &str) -> String {
+/// Path of a value, such as `certificate[1].deploy[0]`; put into words only where it is told, which is hardly ever.
+pub(super) struct At<'d> {
+    /// Path of the table, or the array, that holds it.
+    within: Rc<str>,
+    key: Option<&'d str>,
+    index: Option<usize>,
+}
+
+impl<'d> At<'d> {
+    fn key(within: &Rc<str>, key: &'d str) -> At<'d> {
+        At { within: Rc::clone(within), key: Some(key), index: None }
+    }
+
+    /// Of each element of the array here, in its order.
+    pub(super) fn elements(&self) -> impl Fn(usize) -> At<'d> + use<'d> {
+        let (within, key) = match self.index {
+            None => (Rc::clone(&self.within), self.key),
+            Some(_) => (self.to_string().into(), None),
+        };
+        move |index| At { within: Rc::clone(&within), key, index: Some(index) }
+    }
+}
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.key {
+            Some(key) => write_key(f, &self.within, key)?,
+            None => f.write_str(&self.within)?,
+        }
+        self.index.map_or(Ok(()), |index| write!(f, "[{index}]"))
+    }
+}
+
+fn write_key(to: &mut fmt::Formatter<'_>, within: &str, key: &str) -> fmt::Result {
     let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-    let key = if plain { quote(key) } else { format!("\"{}\"", quote(key)) };
-    if at.is_empty() { key } else { format!("{at}.{key}") }
+    if !within.is_empty() {
+        write!(to, "{within}.")?;
+    }
+    if plain { to.write_str(&quote(key)) } else { write!(to, "\"{}\"", quote(key)) }
 }

@@ -182,7 +182,7 @@ fn warn_of_doubtful(reader: &Reader<'_>, test: Option<&[String]>, kind: Kind, ve
     if verify.is_empty() {
         let message = format!("`{}` has no `verify`: whether it serves the new certificate is not looked at", reader.at);
         let hint = "add `verify = [\"127.0.0.1:443\"]`".to_owned();
-        reader.sink.warning(&reader.path("verify"), reader.span.clone(), message, Some(hint));
+        reader.sink.warning(reader.path("verify"), reader.span.clone(), message, Some(hint));
     }
     let nginx_t = test.and_then(|words| words.split_first()).is_some_and(|(program, arguments)| {
         Path::new(program).file_name().is_some_and(|name| name == "nginx") && arguments == ["-t"]
@@ -191,7 +191,7 @@ fn warn_of_doubtful(reader: &Reader<'_>, test: Option<&[String]>, kind: Kind, ve
         let message =
             format!("`{}` is `nginx -t`, which needs root: as the service's user it fails on a stock host", reader.path("test"));
         let hint = "leave `test` out: the unit's own reload checks the configuration".to_owned();
-        reader.sink.warning(&reader.path("test"), reader.key_span("test"), message, Some(hint));
+        reader.sink.warning(reader.path("test"), reader.key_span("test"), message, Some(hint));
     }
 }
 

@@ -9,14 +9,13 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::keys;
-use super::reader::{Reader, Sink, blot};
+use super::reader::{At, Reader, Sink, blot};
 use super::secret::{self, Source};
 use super::values::{Wrong, nearest, quote};
 
 /// A value and its place.
 pub(super) struct Value<'d> {
-    /// Path, such as `certificate[1].deploy[0]`.
-    pub(super) at: String,
+    pub(super) at: At<'d>,
     pub(super) node: &'d Spanned<DeValue<'d>>,
     pub(super) sink: &'d Sink,
 }
@@ -43,7 +42,7 @@ impl<'d> Value<'d> {
         if matches!(self.node.get_ref(), DeValue::Table(_) | DeValue::Array(_)) {
             blot(self.node, self.sink);
         }
-        self.problem(format!("`{}` is {}, expected {expected}", quote(&self.at), self.found()), hint);
+        self.problem(format!("`{}` is {}, expected {expected}", quote(&self.at.to_string()), self.found()), hint);
     }
 
     /// Text, or a problem.
@@ -76,10 +75,13 @@ impl<'d> Value<'d> {
 
     /// One of a few words, or a problem.
     pub(super) fn word<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
+        let written = self.node.get_ref().as_str();
+        if let Some((_, value)) = words.iter().find(|(word, _)| Some(*word) == written) {
+            return Some(*value);
+        }
         let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         self.parse(&list(&known), |text| {
-            let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
-            found.ok_or_else(|| Wrong::hint(nearest(text, known.iter().copied()).map(|near| format!("did you mean `{near}`?"))))
+            Err(Wrong::hint(nearest(text, known.iter().copied()).map(|near| format!("did you mean `{near}`?"))))
         })
     }
 
@@ -136,8 +138,8 @@ impl<'d> Value<'d> {
             self.problem(format!("`{}` has {} entries, expected at most {most}", self.at, array.len()), None);
             return None;
         }
-        let element = |(index, node)| Value { at: format!("{}[{index}]", self.at), node, sink: self.sink };
-        Some(array.iter().enumerate().map(element).collect())
+        let at = self.at.elements();
+        Some(array.iter().enumerate().map(|(index, node)| Value { at: at(index), node, sink: self.sink }).collect())
     }
 
     /// A secret's source, or a problem that never shows it.
@@ -158,7 +160,7 @@ impl<'d> Value<'d> {
             self.problem(format!("`{}` {why}, expected {SECRET}", self.at), None);
             return None;
         }
-        self.sink.plain.borrow_mut().push((self.at.clone(), self.span()));
+        self.sink.plain.borrow_mut().push((self.at.to_string(), self.span()));
         Some(Source::Plain(SecretString::from(text)))
     }
 
@@ -220,7 +222,7 @@ fn in_quotes(number: &str, expected: &str) -> String {
     let text = match expected {
         _ if expected.contains("duration") => format!("{number}s"),
         _ if expected.contains("octal") => format!("{number:0>4}"),
-        _ => number,
+        _ => number.into_owned(),
     };
     format!("put it in quotes: `\"{text}\"`")
 }

@@ -2,6 +2,7 @@
 //!
 //! Every parser takes the text alone and answers with the value or a [`Wrong`]; where it stands and what it was is the reader's to say.
 
+use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
 
 /// Why a text is not what was expected.
@@ -167,18 +168,20 @@ pub(super) fn nearest<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> O
 const MAX_COMPARED: usize = 64;
 
 /// Text for a message: no control characters (a terminal would obey them), and not long.
-pub(super) fn quote(text: &str) -> String {
-    let shown: String = text.chars().take(MAX_QUOTED).flat_map(show).collect();
-    if text.chars().nth(MAX_QUOTED).is_some() { format!("{shown}…") } else { shown }
+pub(super) fn quote(text: &str) -> Cow<'_, str> {
+    if text.len() <= MAX_QUOTED && !text.chars().any(is_hidden) {
+        return Cow::Borrowed(text);
+    }
+    let show = |c: char| if is_hidden(c) { c.escape_unicode().to_string() } else { c.to_string() };
+    let shown: String = text.chars().take(MAX_QUOTED).map(show).collect();
+    Cow::Owned(if text.chars().nth(MAX_QUOTED).is_some() { shown + "…" } else { shown })
 }
 
 /// Longest part of a value in a message, in characters.
 const MAX_QUOTED: usize = 80;
 
-fn show(c: char) -> Vec<char> {
-    let hidden =
-        c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-    if hidden { c.escape_unicode().collect() } else { vec![c] }
+fn is_hidden(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]
