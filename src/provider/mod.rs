@@ -101,10 +101,10 @@ pub struct Listed {
     pub not_before: Option<String>,
     /// End, as the provider writes it.
     pub not_after: Option<String>,
-    /// Who issued it.
-    pub brand: Option<String>,
+    /// Who issued it. The rows of a listing share one text, where it is the same.
+    pub brand: Option<Arc<str>>,
     /// Such as `DV_SSL_CERT`.
-    pub kind: Option<String>,
+    pub kind: Option<Arc<str>>,
     /// SHA-1 of the leaf, lower-case hex (Huawei's [`Client::show`] only).
     pub fingerprint: Option<String>,
     /// Whether its state allows to fetch and install it.

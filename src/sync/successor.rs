@@ -3,6 +3,8 @@
 //! A renewal in these clouds is another certificate with another id. [`candidates`] orders what is worth fetching, by what the listing
 //! tells; [`judge`] decides by the certificate itself after it was fetched, since the listing's dates carry no zone.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use crate::report::Fingerprint;
@@ -19,9 +21,9 @@ pub struct Row {
     /// Whether status and flag allow it to be deployed.
     pub deployable: bool,
     /// Brand, where told.
-    pub brand: Option<String>,
+    pub brand: Option<Arc<str>>,
     /// Type (`DV_SSL_CERT`, `DV` …), where told.
-    pub kind: Option<String>,
+    pub kind: Option<Arc<str>>,
     /// End of validity as listed: compared only with other rows of the same listing, to order the fetches.
     pub not_after: Option<String>,
 }

@@ -242,10 +242,13 @@ fn piece(name: &str, bytes: &[u8]) -> Piece {
 }
 
 fn listing(answer: &Answer) -> Result<Listing, Cause> {
-    let (mut certificates, mut notes, mut wrong) = (Vec::new(), Vec::new(), None);
+    let (mut certificates, mut notes, mut wrong) = (Vec::<Listed>::new(), Vec::new(), None);
     if let Some(rows) = data(answer)? {
         let take = |row: Described<'_>| match listed(row, &mut notes) {
-            Ok(listed) => certificates.push(listed),
+            Ok(mut listed) => {
+                listed.share(certificates.last());
+                certificates.push(listed);
+            }
             Err(cause) => drop(wrong.get_or_insert(cause)),
         };
         rows::each(rows, take).map_err(|error| answer.unreadable(&error))?;
@@ -253,6 +256,18 @@ fn listing(answer: &Answer) -> Result<Listing, Cause> {
     certificates.shrink_to_fit();
     drop_doubles(&mut certificates);
     wrong.map_or(Ok(Listing { certificates, complete: true, notes }), Err)
+}
+
+impl Listed {
+    /// Takes the texts of `before` where they are the same: ten thousand rows tell of a few authorities.
+    fn share(&mut self, before: Option<&Listed>) {
+        let Some(before) = before else { return };
+        for (mine, other) in [(&mut self.brand, &before.brand), (&mut self.kind, &before.kind)] {
+            if mine == other {
+                mine.clone_from(other);
+            }
+        }
+    }
 }
 
 /// Each id once: the first row of it.
@@ -286,8 +301,8 @@ fn listed(described: Described<'_>, notes: &mut Vec<String>) -> Result<Listed, C
         valid,
         not_before: described.start_time,
         not_after: described.end_time,
-        brand: described.brand,
-        kind: described.certificate_type,
+        brand: described.brand.map(Arc::from),
+        kind: described.certificate_type.map(Arc::from),
         fingerprint: None,
         deployable: why_not.is_none(),
         why_not,

@@ -2,6 +2,8 @@
 //!
 //! Every function takes a whole [`Answer`] and looks at the status first; an error of the API may also come with status 200.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
@@ -143,8 +145,8 @@ fn listed(detail: Detail) -> Option<Listed> {
         valid: None,
         not_before: detail.not_before,
         not_after: detail.not_after.or(detail.expire_time),
-        brand: detail.brand,
-        kind: detail.kind,
+        brand: detail.brand.map(Arc::from),
+        kind: detail.kind.map(Arc::from),
         fingerprint: detail
             .fingerprint
             .map(|hex| hex.chars().filter(char::is_ascii_hexdigit).map(|c| c.to_ascii_lowercase()).collect()),
