@@ -26,8 +26,9 @@ use super::done::Done;
 use super::gather::{Case, Finding, Verdict, gather};
 use super::{Progress, Sync, Sync_, live};
 
-/// New generations that wait to become durable at most: a crash costs no more of what was fetched.
-const MAX_WAITING: usize = 1_000;
+/// New generations that wait to become durable: the disk writes these while the next ones are fetched, and a crash costs no more of what was
+/// fetched.
+const MAX_WAITING: usize = 256;
 /// How long a disk may take to write all that it has before a pass that waits for it counts as stuck: a tick for the watchdog each.
 const PATIENCE: (u32, Duration) = (60, Duration::from_secs(10));
 
