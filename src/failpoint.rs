@@ -15,6 +15,7 @@ pub const ALL: &[&str] = &[
     "atomic.write",
     "atomic.write.torn",
     "atomic.sync",
+    "atomic.settle",
     "atomic.rename",
     "atomic.folder.create",
     "atomic.folder.sync",

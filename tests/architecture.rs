@@ -84,6 +84,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("fs::chown", &["atomic/"]),
     ("fs::chownat", &["atomic/"]),
     ("fs::symlinkat", &["atomic/"]),
+    ("fs::syncfs", &["atomic/"]),
     ("fs::write", &["atomic/"]),
     ("fs::rename", &["atomic/"]),
     ("fs::copy", &["atomic/"]),

@@ -24,6 +24,8 @@ const CALLS: &[&str] = &[
     "rustix::fs::fchmod",
     "rustix::fs::fchown",
     "rustix::fs::fsync",
+    "rustix::fs::syncfs",
+    "rustix::fs::fstatfs",
     ".metadata()",
     ".sync_all()",
     ".write_all(",

@@ -16,11 +16,13 @@ use certsyncd::certificate::Bundle;
 use certsyncd::config::{Format, Output};
 use certsyncd::failpoint;
 use certsyncd::ledger::{Ledger, ProviderRecord};
-use certsyncd::store::{KEEP, Store};
+use certsyncd::store::{FILES, KEEP, Store};
 use store_common::*;
 
 /// A link's place was taken by somebody's folder.
 const SECOND: &str = "second.example.com";
+/// Written together, and made durable together.
+const WAVE: [&str; 3] = ["a.wave.example.com", "b.wave.example.com", "c.wave.example.com"];
 /// Left the inventory.
 const GONE: &str = "gone.example.com";
 
@@ -41,12 +43,31 @@ fn pass(folder: &Path, bundles: &[Bundle]) -> Result<(), Failed> {
         let installed = store.write(NAME, &bundles[6])?;
         store.publish(NAME, &installed.generation)?;
     }
+    go_live_together(&store, &bundles[6])?;
     ledger.providers.insert("scm".to_owned(), ProviderRecord { failures: 7, ..ProviderRecord::default() });
     ledger.save(&state)?;
     store.write_output(&output(folder), &bundles[6].files().files["combined.pem"])?;
     store.prune(NAME, KEEP)?;
     store.remove(GONE)?;
     Ok(())
+}
+
+/// Whose bundle is not live yet gets it in one batch.
+fn go_live_together(store: &Store, bundle: &Bundle) -> Result<(), Failed> {
+    let (batch, mut written) = (store.batch(), Vec::new());
+    for name in WAVE {
+        if store.live(name)?.is_none() {
+            written.push((name, store.write_ahead(name, bundle, &batch)?));
+        }
+    }
+    if let Some(unsettled) = batch.settle().into_iter().next() {
+        return Err(unsettled.error.into());
+    }
+    store.settle_generations()?;
+    for (name, installed) in &written {
+        store.publish_ahead(name, installed)?;
+    }
+    Ok(store.settle_links()?)
 }
 
 fn output(folder: &Path) -> Output {
@@ -141,6 +162,7 @@ impl Rig {
         let exit = self.run(&run, armed);
         check_strays_are_closed(&run);
         check_invariants(&run.join("state"), &self.bundles[5..], true);
+        check_wave(&run.join("state"), armed);
         let there = std::fs::read(output(&run).path).expect("the output is gone for a moment");
         let ours = &self.bundles[6].files().files["combined.pem"];
         assert!(there == b"the operator's" || there == ours.as_slice(), "{armed}: the output is torn");
@@ -168,6 +190,18 @@ impl Rig {
     }
 }
 
+/// What has its own name is whole, and so is what is live.
+fn check_wave(state: &Path, armed: &str) {
+    let store = Store::existing(state);
+    for name in WAVE {
+        for generation in store.generations(name).unwrap() {
+            let path = store.read(name, &generation).unwrap_or_else(|error| panic!("{armed}: {error}")).path;
+            FILES.iter().for_each(|(file, mode)| assert_eq!(mode_of(&path.join(file)), *mode, "{armed}: {name}/{file}"));
+        }
+        store.live(name).unwrap_or_else(|error| panic!("{armed}: {error}"));
+    }
+}
+
 /// Whatever moment a process died at, its half-written files are no wider than they were to become.
 fn check_strays_are_closed(run: &Path) {
     for stray in strays(run).iter().filter(|stray| !stray.ends_with(".tmp-certsyncd-dead")) {
@@ -192,7 +226,8 @@ fn said(exit: &Exit) -> String {
 fn pass_child() {
     let Some(folder) = std::env::var_os("STORE_CHILD").map(PathBuf::from) else { return };
     // Nothing may rest on the umask: with it at its widest all modes must be what they are under another.
-    rustix::process::umask(rustix::fs::Mode::empty());
+    let umask = std::env::var("STORE_UMASK").map_or(0, |umask| umask.parse().unwrap());
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(umask));
     match pass(&folder, &load_bundles(&folder.join("bundles"))) {
         Ok(()) => println!("ended well"),
         Err(error) => println!("failed: {}", certsyncd::report::Failure::new("", error.as_ref())),
@@ -207,6 +242,46 @@ fn the_pass_goes_through_every_point() {
     let missed: Vec<_> = failpoint::ALL.iter().filter(ours).filter(|name| !passed.contains(**name)).collect();
     assert!(missed.is_empty(), "no test goes through {missed:?}");
     println!("{} hits of {} points", rig.hits.len(), passed.len());
+}
+
+#[test]
+fn under_the_narrowest_umask_everything_ends_the_same() {
+    let rig = Rig::new();
+    let run = rig.copy();
+    let exit = again("pass_child").env("STORE_CHILD", &run).env("STORE_UMASK", 0o777.to_string()).output().unwrap();
+    assert!(said(&exit).contains("ended well"), "{}", said(&exit));
+    assert!(snapshot(&run) == rig.end);
+}
+
+#[test]
+fn what_waits_gets_its_name_between_two_syncs_and_is_linked_after_them() {
+    let rig = Rig::new();
+    let at = |wanted: &str| {
+        let hits = rig.hits.iter().enumerate().filter(|(_, name)| *name == wanted);
+        hits.map(|(at, _)| at).collect::<Vec<_>>()
+    };
+    let [first, second] = at("atomic.settle")[..] else { panic!("{:?}", rig.hits) };
+    // The first of a batch syncs itself.
+    assert_eq!(rig.hits[first + 1..second], ["atomic.rename", "atomic.rename"]);
+    assert_eq!(at("atomic.link.create").iter().filter(|at| **at > second).count(), WAVE.len());
+    assert!(at("atomic.write.torn").iter().filter(|at| (first..second).contains(*at)).count() == 0);
+}
+
+#[test]
+fn what_may_not_be_on_the_disk_does_not_go_live() {
+    let rig = Rig::new();
+    let unsettled = |armed: &str| {
+        let run = rig.copy();
+        let exit = rig.run(&run, armed);
+        assert!(said(&exit).contains("failed: failed to sync the file system of"), "{armed}: {}", said(&exit));
+        assert!(said(&exit).contains("Input/output error"), "{armed}: {}", said(&exit));
+        let store = Store::existing(&run.join("state"));
+        WAVE.iter().for_each(|name| assert!(store.live(name).unwrap().is_none(), "{armed}: `{name}` is live"));
+        assert!(strays(&run).iter().all(|stray| stray.ends_with(".tmp-certsyncd-dead")), "{armed}: {:?}", strays(&run));
+        WAVE.map(|name| store.generations(name).unwrap().len())
+    };
+    assert_eq!(unsettled("atomic.settle:1=eio"), [1, 0, 0], "a name before the bytes");
+    assert_eq!(unsettled("atomic.settle:2=eio"), [1, 1, 1]);
 }
 
 #[test]

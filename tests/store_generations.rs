@@ -44,6 +44,65 @@ fn the_layout_is_the_contracts() {
 }
 
 #[test]
+fn the_many_of_a_batch_get_their_names_together() {
+    let (_folder, store) = store();
+    let bundle = &bundles(1)[0];
+    let names: Vec<String> = (0..40).map(|number| format!("{number}.example.com")).collect();
+    let batch = store.batch();
+    let written: Vec<_> = names.iter().map(|name| store.write_ahead(name, bundle, &batch).unwrap()).collect();
+    let waiting = batch.waiting();
+    let named = || names.iter().filter(|name| !store.generations(name).unwrap().is_empty()).count();
+    assert_eq!(named(), names.len() - waiting, "a name before it is settled");
+    // A few sync themselves; where the file system does not tell of errors all of them do.
+    println!("{waiting} of {} waited", names.len());
+    assert!(waiting == 0 || waiting >= 20, "{waiting}");
+
+    assert!(batch.settle().is_empty());
+    assert_eq!((named(), batch.waiting()), (names.len(), 0));
+    for (name, written) in names.iter().zip(&written) {
+        let read = store.read(name, &written.generation).unwrap();
+        assert_eq!((&read.path, &read.hashes), (&written.path, &written.hashes));
+        assert_eq!(mode_of(&read.path), 0o755);
+        FILES.iter().for_each(|(file, mode)| assert_eq!(mode_of(&read.path.join(file)), *mode, "{name}/{file}"));
+    }
+    drop(batch);
+    assert!(strays(store.root()).is_empty());
+}
+
+#[test]
+fn a_batch_that_is_not_settled_leaves_nothing() {
+    let (_folder, store) = store();
+    let bundle = &bundles(1)[0];
+    let names: Vec<String> = (0..40).map(|number| format!("{number}.example.com")).collect();
+    let batch = store.batch();
+    names.iter().for_each(|name| drop(store.write_ahead(name, bundle, &batch).unwrap()));
+    drop(batch);
+    assert!(strays(store.root()).is_empty());
+    store.sweep().unwrap();
+    for name in store.names().unwrap() {
+        let generation = store.generations(&name).unwrap().pop().unwrap();
+        store.read(&name, &generation).unwrap();
+    }
+}
+
+#[test]
+fn one_of_a_batch_that_cannot_have_its_name_fails_alone() {
+    let (_folder, store) = store();
+    let bundle = &bundles(1)[0];
+    let names: Vec<String> = (0..40).map(|number| format!("{number}.example.com")).collect();
+    let batch = store.batch();
+    let written: Vec<_> = names.iter().map(|name| store.write_ahead(name, bundle, &batch).unwrap()).collect();
+    let (Some(last), waiting) = (written.last(), batch.waiting()) else { panic!() };
+    if waiting == 0 {
+        return println!("this file system does not tell of errors: each synced itself");
+    }
+    std::fs::write(&last.path, b"somebody's").unwrap();
+    let unsettled = batch.settle();
+    assert_eq!(unsettled.iter().flat_map(|one| &one.paths).collect::<Vec<_>>(), [&last.path]);
+    names[..39].iter().for_each(|name| assert_eq!(store.generations(name).unwrap().len(), 1, "{name}"));
+}
+
+#[test]
 fn publishing_what_is_live_writes_nothing() {
     let (_folder, store) = store();
     let installed = install(&store, &bundles(1)[0]);

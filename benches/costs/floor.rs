@@ -4,9 +4,10 @@
 //! generation before the link. What is left out here is all that certsyncd does besides: no parsing, no check of the pair, no memory, no
 //! comparison, no server told.
 //!
-//! Of the ways tried on ext4 (one fsync after the other; all files written first and synced together; syncfs; as many threads as requests,
-//! with as many as 32), so many threads as there are requests at once, each syncing what it wrote, was the fastest by far: the journal
-//! commits for all of them together. The folders that all certificates share are synced once.
+//! Of the ways tried on ext4 the cheapest is to write everything unsynced under hidden names, to ask the file system once to sync all that it has
+//! (syncfs), to rename, to ask again, and to make the links and sync their folder: for the files of a thousand certificates 0.3 to 0.4 s, of which
+//! syncfs took 0.07. The same with an fsync for each file and folder took 0.8 s by eight threads and 0.6 by thirty-two; syncfs for each
+//! certificate is the slowest.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -31,7 +32,7 @@ pub fn first_pass(host: &Host, root: &Path) -> Duration {
 
 async fn all(host: &Host, root: &Path) {
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
-    for folder in ["live", "generations"] {
+    for folder in ["live", "generations", "new"] {
         std::fs::create_dir_all(root.join(folder)).unwrap();
     }
     ask(&client, host.url("DescribeCACertificates", None)).await;
@@ -48,12 +49,16 @@ async fn all(host: &Host, root: &Path) {
         }
     };
     futures_util::future::join_all((0..CONCURRENCY).map(|_| work())).await;
-    sync(&root.join("generations"));
+    sync_all(root);
+    for number in 0..host.size {
+        std::fs::rename(root.join("new").join(name(number)), root.join("generations").join(name(number)).join("000001")).unwrap();
+    }
+    sync_all(root);
     for number in 0..host.size {
         let live = root.join("live").join(name(number));
         std::os::unix::fs::symlink(format!("../generations/{}/000001", name(number)), live).unwrap();
     }
-    sync(&root.join("live"));
+    File::open(root.join("live")).unwrap().sync_all().unwrap();
 }
 
 async fn ask(client: &reqwest::Client, url: String) -> serde_json::Value {
@@ -66,21 +71,17 @@ fn write(root: &Path, number: usize, answer: &serde_json::Value) {
     let (full, key) = (text("Certificate"), text("PirvateKey"));
     let end = full.find(END).unwrap() + END.len();
     let contents = [full[..end].to_owned(), full[end..].to_owned(), full.clone(), key.clone(), format!("{full}{key}")];
-    let folder = root.join("generations").join(name(number));
-    let hidden = folder.join(".new");
-    std::fs::create_dir_all(&hidden).unwrap();
+    std::fs::create_dir(root.join("generations").join(name(number))).unwrap();
+    let hidden = root.join("new").join(name(number));
+    std::fs::create_dir(&hidden).unwrap();
     for ((file, mode), content) in FILES.into_iter().zip(contents) {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(hidden.join(file)).unwrap();
         file.write_all(content.as_bytes()).unwrap();
-        file.sync_all().unwrap();
     }
-    sync(&hidden);
-    std::fs::rename(&hidden, folder.join("000001")).unwrap();
-    sync(&folder);
 }
 
-fn sync(folder: &Path) {
-    File::open(folder).unwrap().sync_all().unwrap();
+fn sync_all(root: &Path) {
+    rustix::fs::syncfs(File::open(root).unwrap()).unwrap();
 }
 
 const END: &str = "-----END CERTIFICATE-----\n";

@@ -71,9 +71,17 @@ pub fn write_lightly(path: &Path, bytes: &[u8], access: Access) -> Result<Change
 
 /// A new file in a folder that nobody reads yet; synced, but not its folder. Fails when `path` exists.
 pub fn create(path: &Path, bytes: &[u8], access: Access) -> Result<(), Error> {
-    let file = step("atomic.create", "create", path, || new_file().open(path))?;
-    fill(&file, path, bytes, access)?;
+    let file = create_unsynced(path, bytes, access)?;
     sync_file(&file, path)
+}
+
+/// As [`create`], and not synced.
+pub(super) fn create_unsynced(path: &Path, bytes: &[u8], access: Access) -> Result<File, Error> {
+    // Who else may read it is known by its mode alone where no other group is asked for: then it need not be changed afterwards.
+    let mode = if access.group.is_none() && access.owner.is_none() { access.mode } else { 0o600 };
+    let file = step("atomic.create", "create", path, || new_file(mode).open(path))?;
+    fill(&file, path, bytes, access)?;
+    Ok(file)
 }
 
 /// Renames `path` to `aside`, over what may stand there; `false` when there was nothing.
@@ -202,8 +210,8 @@ fn keep_without_link(temporary: NamedTempFile, path: &Path, kept: &Path) -> Resu
     sync_folder(parent(path))
 }
 
-fn new_file() -> OpenOptions {
+fn new_file(mode: u32) -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600).custom_flags(OFlags::NOFOLLOW.bits() as i32);
+    options.write(true).create_new(true).mode(mode).custom_flags(OFlags::NOFOLLOW.bits() as i32);
     options
 }

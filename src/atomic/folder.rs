@@ -21,12 +21,16 @@ pub fn create_folder(path: &Path, mode: u32) -> Result<bool, Error> {
 
 /// As [`create_folder`]; whoever makes many syncs the parent once, by [`sync_folder`].
 pub fn create_folder_unsynced(path: &Path, mode: u32) -> Result<bool, Error> {
-    match step("atomic.folder.create", "create folder", path, || DirBuilder::new().mode(0o700).create(path)) {
+    match step("atomic.folder.create", "create folder", path, || DirBuilder::new().mode(mode).create(path)) {
         Ok(()) => {}
         Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => return Ok(false),
         Err(error) => return Err(error),
     }
-    set_mode(path, mode)?;
+    // The umask may have taken something away, and the parent may have given its group bit.
+    let made = step("atomic.read", "look at", path, || std::fs::symlink_metadata(path))?;
+    if made.mode() & 0o7777 != mode {
+        set_mode(path, mode)?;
+    }
     Ok(true)
 }
 
@@ -42,8 +46,8 @@ pub fn sync_folder(path: &Path) -> Result<(), Error> {
 /// A folder under a temporary name: filled in peace, then renamed to its own; goes away by itself when that never happens.
 pub struct TemporaryFolder {
     folder: TempDir,
-    // Tells a sweep that the writer lives.
-    _lock: File,
+    // Its lock tells a sweep that the writer lives.
+    handle: File,
 }
 
 impl TemporaryFolder {
@@ -54,7 +58,7 @@ impl TemporaryFolder {
                 || tempfile::Builder::new().prefix(TEMPORARY).permissions(Permissions::from_mode(0o700)).tempdir_in(parent);
             let folder = step("atomic.folder.create", "create a temporary folder in", parent, make)?;
             match hold(folder.path()) {
-                Ok(Some(lock)) => return Ok(TemporaryFolder { folder, _lock: lock }),
+                Ok(Some(handle)) => return Ok(TemporaryFolder { folder, handle }),
                 // A sweep was faster.
                 Ok(None) => {}
                 Err(error) if error.is_missing() && parent.is_dir() => {}
@@ -66,6 +70,11 @@ impl TemporaryFolder {
     /// Where to put files.
     pub fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The folder itself, opened when it was made.
+    pub(super) fn handle(&self) -> &File {
+        &self.handle
     }
 
     /// Syncs it, opens it to `mode`, renames it to `path` (which must not be there) and syncs the parent.

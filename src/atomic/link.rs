@@ -18,6 +18,11 @@ pub fn replace_link(path: &Path, target: &Path, kept: &Path) -> Result<(), Error
 
 /// As [`replace_link`]; whoever replaces many syncs their folder once, by [`sync_folder`].
 pub fn replace_link_unsynced(path: &Path, target: &Path, kept: &Path) -> Result<(), Error> {
+    // Where nothing stands there is nothing to replace.
+    match step("atomic.link.create", "create link", path, || std::os::unix::fs::symlink(target, path)) {
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
+        outcome => return outcome,
+    }
     let temporary = temporary_link(path, target)?;
     let replaced = match path.symlink_metadata().is_ok_and(|found| !found.is_symlink()) {
         false => step("atomic.rename", "rename a temporary link to", path, || std::fs::rename(&temporary, path)),

@@ -1,14 +1,15 @@
 //! The only door to writing the disk: whoever reads a file written here sees the old bytes or the new ones, never a mixture.
 //!
 //! Start at [`write()`]: a temporary file in the same folder, its mode and owner set before a byte is in it, written, synced, renamed,
-//! the folder synced. What is right already is not touched. [`create`] fills a folder that nobody looks at yet, [`replace_link`] moves
-//! a symbolic link, [`read`] and [`Folder`] read within bounds.
+//! the folder synced. What is right already is not touched. [`Batch`] makes whole folders, many at once, [`create`] fills one that nobody looks
+//! at yet, [`replace_link`] moves a symbolic link, [`read`] and [`Folder`] read within bounds.
 //!
 //! Temporary names start with [`TEMPORARY`] (haproxy's `crt` folders skip dot files) and are locked while their writer lives, so that
 //! [`sweep`] takes only what a dead process left.
 //!
 //! Fails with [`Error`], which names the operation and the path.
 
+mod batch;
 mod file;
 mod folder;
 mod link;
@@ -18,6 +19,7 @@ mod read;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use batch::{Batch, Draft, Unsettled};
 pub use file::{Change, create, is_right, note, open_lock, put_aside, take_over, write, write_lightly};
 pub use folder::{TemporaryFolder, create_folder, create_folder_unsynced, list, list_links, remove_tree, sweep, sync_folder};
 pub use link::{read_link, remove_link, replace_link, replace_link_unsynced};

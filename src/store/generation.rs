@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{Error, FILES, FOLDER_MODE, Installed, MAX_FILE, Store};
-use crate::atomic::{self, Access, Folder, TemporaryFolder};
+use crate::atomic::{self, Access, Batch, Folder};
 use crate::certificate::{self, Bundle, Piece};
 use crate::report::Fingerprint;
 
@@ -20,29 +20,41 @@ impl Store {
     /// When the newest generation holds exactly this and is not live (a crash came between writing and publishing), that one is
     /// taken instead.
     pub fn write(&self, name: &str, bundle: &Bundle) -> Result<Installed, Error> {
-        let installed = self.write_ahead(name, bundle)?;
-        self.settle_generations()?;
-        Ok(installed)
+        self.write_now(name, bundle, None)
     }
 
-    /// As [`Store::write`], but for the entry of a new name in the folder that all names share: whoever writes many generations calls
-    /// [`Store::settle_generations`] once before any of them is published.
-    pub fn write_ahead(&self, name: &str, bundle: &Bundle) -> Result<Installed, Error> {
-        self.write_unlike(name, bundle, None)
+    /// Generations that are written one after the other, or side by side, and become durable together.
+    pub fn batch(&self) -> Batch {
+        Batch::new(&self.generations_folder())
     }
 
-    /// Makes the names durable that [`Store::write_ahead`] made.
+    /// As [`Store::write`], in a batch, each name once: the generation may be published when [`Batch::settle`] did not name it among those
+    /// that failed, and after [`Store::settle_generations`].
+    pub fn write_ahead(&self, name: &str, bundle: &Bundle, batch: &Batch) -> Result<Installed, Error> {
+        self.write_unlike(name, bundle, None, batch)
+    }
+
+    /// Makes the entries of new names in the folder durable that all names share.
     pub fn settle_generations(&self) -> Result<(), Error> {
         Ok(atomic::sync_folder(&self.generations_folder())?)
     }
 
-    /// As [`Store::write_ahead`], but never takes the generation `unlike`, which is to be replaced.
-    pub(super) fn write_unlike(&self, name: &str, bundle: &Bundle, unlike: Option<&str>) -> Result<Installed, Error> {
+    /// As [`Store::write`], but never takes the generation `unlike`, which is to be replaced.
+    pub(super) fn write_now(&self, name: &str, bundle: &Bundle, unlike: Option<&str>) -> Result<Installed, Error> {
+        let batch = self.batch();
+        let installed = self.write_unlike(name, bundle, unlike, &batch)?;
+        match batch.settle().into_iter().next() {
+            Some(unsettled) => Err(unsettled.error.into()),
+            None => self.settle_generations().map(|()| installed),
+        }
+    }
+
+    fn write_unlike(&self, name: &str, bundle: &Bundle, unlike: Option<&str>, batch: &Batch) -> Result<Installed, Error> {
         let folder = self.generations_of(name)?;
-        atomic::create_folder_unsynced(&folder, FOLDER_MODE)?;
+        let is_first = atomic::create_folder_unsynced(&folder, FOLDER_MODE)?;
         let files = bundle.files().files;
         refuse_too_large(&folder, &files)?;
-        let generations = self.generations(name)?;
+        let generations = if is_first { Vec::new() } else { self.generations(name)? };
         if let Some(newest) = generations.last().filter(|newest| Some(newest.as_str()) != unlike)
             && let Some(installed) = self.unpublished_twin(name, newest, &files)?
         {
@@ -51,14 +63,14 @@ impl Store {
         }
         let next = generations.last().and_then(|newest| sequence(newest)).map_or(1, |newest| newest.saturating_add(1));
         let generation = format!("{next:06}-{}", bundle.fingerprint().short());
-        let temporary = TemporaryFolder::new(&folder)?;
+        let path = folder.join(&generation);
+        let draft = batch.draft(&path, FOLDER_MODE)?;
         for (file, mode) in FILES {
             let bytes = files.get(file).map(|bytes| bytes.as_slice()).unwrap_or_default();
-            atomic::create(&temporary.path().join(file), bytes, Access::mode(mode))?;
+            draft.create(file, bytes, Access::mode(mode))?;
         }
-        temporary.publish(&folder.join(&generation), FOLDER_MODE)?;
+        draft.finish()?;
         point("store.written", &folder)?;
-        let path = folder.join(&generation);
         Ok(Installed { generation, path, bundle: bundle.clone(), hashes: hashes(&files) })
     }
 

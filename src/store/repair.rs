@@ -9,7 +9,7 @@ use std::path::Path;
 use super::generation::{Contents, SETS, assemble, fit, hash, hashes, sequence};
 use super::live::Link;
 use super::{Error, FILES, FOLDER_MODE, Installed, MAX_FILE, Store};
-use crate::atomic::{self, Folder};
+use crate::atomic::{self, Folder, Stat};
 use crate::certificate::Bundle;
 
 /// What [`Store::repair`] found and did.
@@ -50,8 +50,7 @@ impl Store {
                 repair.installed = Some(*installed);
             }
             Found::Intact { bundle, why } => {
-                let installed = self.write_unlike(name, &bundle, Some(&wanted.generation))?;
-                self.settle_generations()?;
+                let installed = self.write_now(name, &bundle, Some(&wanted.generation))?;
                 self.publish(name, &installed.generation)?;
                 repair.drift.extend(wanted.broken.flatten().map(|was| format!("`live/{name}` {was}; it was put back")));
                 repair.drift.push(format!(
@@ -116,13 +115,20 @@ impl Store {
 
     /// Modes and owners of the folders on the way to a generation.
     fn put_folders_right(&self, name: &str, drift: &mut Vec<String>) -> Result<(), Error> {
-        let generations = self.generations_of(name)?;
-        for path in [self.live_folder(), self.generations_folder(), generations] {
-            if let Some(parent) = path.parent().map(Folder::open).transpose()?.flatten() {
-                self.put_right(&parent, &path, FOLDER_MODE, drift)?;
-            }
+        for path in [self.live_folder(), self.generations_folder(), self.generations_of(name)?] {
+            self.put_folder_right(&path, drift)?;
         }
         Ok(())
+    }
+
+    /// Mode and owner of a folder; its parent is opened only where there is something to put right.
+    fn put_folder_right(&self, path: &Path, drift: &mut Vec<String>) -> Result<Option<String>, Error> {
+        let (Some(found), Some(root)) = (atomic::stat(path)?, atomic::stat_following(&self.root)?) else { return Ok(None) };
+        if found.mode == FOLDER_MODE && !is_foreign(found, root) {
+            return Ok(None);
+        }
+        let Some(parent) = path.parent().map(Folder::open).transpose()?.flatten() else { return Ok(None) };
+        self.put_right(&parent, path, FOLDER_MODE, drift)
     }
 
     fn look(
@@ -133,10 +139,7 @@ impl Store {
         drift: &mut Vec<String>,
     ) -> Result<Found, Error> {
         let path = self.generation_path(name, generation)?;
-        let mut foreign = Vec::new();
-        if let Some(parent) = path.parent().map(Folder::open).transpose()?.flatten() {
-            foreign.extend(self.put_right(&parent, &path, FOLDER_MODE, drift)?);
-        }
+        let mut foreign: Vec<String> = self.put_folder_right(&path, drift)?.into_iter().collect();
         let folder = match Folder::open(&path) {
             Ok(Some(folder)) => folder,
             Ok(None) => return Ok(Found::Damaged("its folder is missing".to_owned())),
@@ -165,7 +168,7 @@ impl Store {
             return Ok(None);
         }
         let shown = path.strip_prefix(self.root()).unwrap_or(path).display();
-        let foreign = found.owner != root.owner && !atomic::is_unmapped(found.owner) && !atomic::is_unmapped(root.owner);
+        let foreign = is_foreign(found, root);
         if found.mode == mode && !foreign {
             return Ok(None);
         }
@@ -182,6 +185,11 @@ impl Store {
         }
         Ok(None)
     }
+}
+
+/// Whether something belongs to another user than the state directory; those that a namespace hides say nothing.
+fn is_foreign(found: Stat, root: Stat) -> bool {
+    found.owner != root.owner && !atomic::is_unmapped(found.owner) && !atomic::is_unmapped(root.owner)
 }
 
 /// Which generation should be live, and what was wrong with the link: `None` nothing, `Some(None)` nothing worth a word.

@@ -1,25 +1,36 @@
 //! One entry: what is on disk put right, what its provider has, and a new generation complete but not live.
 //!
-//! Start at [`Sync::look`]. It never fails: what went wrong with an entry, down to a panic, is in its [`Done`].
+//! Start at [`Sync::look`]. It never fails: what went wrong with an entry, down to a panic, is in its [`Done`]. New generations are written one
+//! by one, each in its entry's own task, and become durable many at once ([`Batch`]).
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::atomic::{Batch, Unsettled};
 use crate::certificate;
 use crate::config::Certificate;
 use crate::ledger::{CertificateRecord, Ledger};
 use crate::report::Failure;
-use crate::store::{Installed, Seal, Store};
+use crate::store::{self, Installed, Seal, Store};
 
 use super::context::{Context, far};
 use super::done::Done;
 use super::gather::{Case, Finding, Verdict, gather};
 use super::{Progress, Sync, Sync_, live};
+
+/// New generations that wait to become durable: the disk writes these while the next ones are fetched, and a crash costs no more of what was
+/// fetched.
+const MAX_WAITING: usize = 256;
+/// How long a disk may take to write all that it has before a pass that waits for it counts as stuck: a tick for the watchdog each.
+const PATIENCE: (u32, Duration) = (60, Duration::from_secs(10));
 
 impl Sync {
     /// Looks at the entries at these places, so many at once; one that panics is its own failure.
@@ -33,6 +44,7 @@ impl Sync {
         progress: &(dyn Fn(Progress) + Send + Sync_),
     ) -> BTreeMap<usize, Done> {
         let room = Arc::new(Semaphore::new(self.settings.daemon.concurrency.max(1)));
+        let batch = Arc::new(self.store.batch());
         let mut tasks = JoinSet::new();
         let mut names = BTreeMap::new();
         let quiet = context.places.len() - places.len();
@@ -41,13 +53,14 @@ impl Sync {
             let record = ledger.certificates.get(&entry.name).map(|record| (**record).clone()).unwrap_or_default();
             let seal = seals.get_mut(place).and_then(Option::take);
             let (context, entry, room, stop) = (context.clone(), entry.clone(), room.clone(), stop.clone());
+            let batch = batch.clone();
             let task = tasks.spawn(async move {
                 let _place = room.acquire_owned().await.ok()?;
-                context.one(&entry, record, seal, &stop).await.map(|done| (place, done))
+                context.one(&entry, record, seal, &batch, &stop).await.map(|done| (place, done))
             });
             names.insert(task.id(), place);
         }
-        let mut found = BTreeMap::new();
+        let (mut found, mut lost) = (BTreeMap::new(), Lost::default());
         while let Some(joined) = tasks.join_next_with_id().await {
             let (place, done) = match joined {
                 Ok((_, Some(done))) => done,
@@ -61,8 +74,60 @@ impl Sync {
             let done_so_far = quiet + found.len() + 1;
             progress(Progress::Looked { done: done_so_far, total: context.places.len(), name: done.entry.name.clone() });
             found.insert(place, done);
+            if batch.waiting() >= MAX_WAITING {
+                lost.settle(&batch, progress).await;
+            }
         }
+        lost.settle(&batch, progress).await;
+        found.values_mut().for_each(|done| lost.give_up(done));
         found
+    }
+}
+
+/// What did not become durable, and why.
+#[derive(Default)]
+struct Lost {
+    /// By the path of the generation.
+    some: BTreeMap<PathBuf, Failure>,
+    /// Where a defect ended it nobody knows what did.
+    all: Option<Failure>,
+}
+
+impl Lost {
+    /// Makes durable what waits for it.
+    async fn settle(&mut self, batch: &Arc<Batch>, progress: &(dyn Fn(Progress) + Send + Sync_)) {
+        if batch.waiting() == 0 {
+            return;
+        }
+        let settling = batch.clone();
+        let mut settling = tokio::task::spawn_blocking(move || settling.settle());
+        for _ in 0..PATIENCE.0 {
+            if let Ok(settled) = timeout(PATIENCE.1, &mut settling).await {
+                return self.note(settled);
+            }
+            progress(Progress::Step);
+        }
+        self.note(settling.await);
+    }
+
+    fn note(&mut self, settled: Result<Vec<Unsettled>, JoinError>) {
+        match settled {
+            Err(_panic) => self.all = Some(panicked()),
+            Ok(unsettled) => unsettled.into_iter().for_each(|Unsettled { paths, error }| {
+                let error = store::Error::from(error);
+                let failure = Failure::new(error.kind(), &error).hint(error.hint());
+                self.some.extend(paths.into_iter().map(|path| (path, failure.clone())));
+            }),
+        }
+    }
+
+    /// What did not become durable does not go live: that is a failure of its entry.
+    fn give_up(&self, done: &mut Done) {
+        let Some(staged) = &done.staged else { return };
+        if let Some(failure) = self.some.get(&staged.path).or(self.all.as_ref()) {
+            done.finding.verdict = Verdict::Failed(failure.clone());
+            done.staged = None;
+        }
     }
 }
 
@@ -74,6 +139,7 @@ impl Context {
         entry: &Certificate,
         record: CertificateRecord,
         seal: Option<Seal>,
+        batch: &Arc<Batch>,
         stop: &CancellationToken,
     ) -> Option<Done> {
         if stop.is_cancelled() {
@@ -85,7 +151,7 @@ impl Context {
             return Some(done);
         }
         done.finding = stop.run_until_cancelled(self.find(entry, &done)).await?;
-        self.stage(&mut done).await;
+        self.stage(&mut done, batch).await;
         Some(done)
     }
 
@@ -129,11 +195,11 @@ impl Context {
         }
     }
 
-    /// Writes the new generation, complete and synced, but not live.
-    async fn stage(&self, done: &mut Done) {
+    /// Writes the new generation, complete, but not live; it is durable once its batch is settled.
+    async fn stage(&self, done: &mut Done, batch: &Arc<Batch>) {
         let Verdict::Install { bundle, .. } = &done.finding.verdict else { return };
-        let (store, name, bundle) = (self.store.clone(), done.entry.name.clone(), bundle.clone());
-        let written = tokio::task::spawn_blocking(move || store.write_ahead(&name, &bundle)).await;
+        let (store, name, bundle, batch) = (self.store.clone(), done.entry.name.clone(), bundle.clone(), batch.clone());
+        let written = tokio::task::spawn_blocking(move || store.write_ahead(&name, &bundle, &batch)).await;
         match written {
             Ok(Ok(installed)) => done.staged = Some(installed),
             Ok(Err(error)) => {

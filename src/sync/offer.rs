@@ -1,7 +1,9 @@
 //! One certificate on its way: fetched, unpacked, its key looked for, proved to be a pair.
 //!
-//! Start at [`fetch`]. What comes from outside is read apart, a few at a time, so that neither a greedy archive nor a parser's defect costs more
-//! than this one certificate.
+//! Start at [`fetch`]. Neither a greedy archive nor a parser's defect costs more than this one certificate: a short text is read on the spot, what
+//! may ask for memory or time is read apart, one after the other.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, oneshot};
@@ -21,6 +23,9 @@ use super::gather::Case;
 static ARCHIVES: Semaphore = Semaphore::const_new(2);
 /// Answers read at once: a RAR may ask for a dictionary of 32 MiB, and one after the other they are as quick.
 static READING: Semaphore = Semaphore::const_new(1);
+/// A text that is read on the spot: leaf, chain and key are a third of it at most, and as many large keys as fit in are checked within some
+/// tenths of a second.
+const SHORT: usize = 32 * 1024;
 /// A key file is a few kilobytes; more is not a key file.
 const MAX_KEY_FILE: u64 = 256 * 1024;
 /// The kind of a failure that is our own: it says nothing about the certificate.
@@ -38,10 +43,30 @@ pub(super) async fn fetch(case: &Case<'_>, id: &str) -> Result<Offer, Failure> {
     let _turn = if case.account.sends_archives { ARCHIVES.acquire().await.ok() } else { None };
     let Fetched { payload, valid, notes, .. } = case.account.client.fetch(id).await.map_err(|error| failure(&error))?;
     let key_file = case.entry.key_file.clone();
-    let bundle = read_apart(move || read_bundle(payload, key_file.as_deref())).await?;
+    let bundle = match is_short(&payload) && key_file.is_none() {
+        true => read_here(|| read_bundle(payload, None))?,
+        false => read_apart(move || read_bundle(payload, key_file.as_deref())).await?,
+    };
     let mut notes = notes;
     notes.extend(bundle.gaps().iter().cloned());
     Ok(Offer { bundle, valid, notes })
+}
+
+fn is_short(payload: &Payload) -> bool {
+    match payload {
+        Payload::Pem(pieces) => pieces.iter().map(|piece| piece.bytes.len()).sum::<usize>() <= SHORT,
+        Payload::Archive(_) => false,
+    }
+}
+
+/// A parser that panics is this certificate's failure alone. No thread is woken up for a millisecond's work.
+fn read_here<T>(read: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    // What the closure took is dropped by a panic, and nobody else has it.
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        failpoint::reach("sync.read");
+        read()
+    }));
+    done.unwrap_or_else(|_| Err(ended(DEFECT_ENDED)))
 }
 
 /// Reading is a matter of a processor: a parser that panics is this certificate's failure alone.
@@ -57,15 +82,20 @@ async fn read_apart<T: Send + 'static>(read: impl FnOnce() -> Result<T, Failure>
         drop(reading);
         let _ = answer.send(done);
     };
-    let failed = |why: String| Failure {
+    std::thread::Builder::new().name("reader".to_owned()).spawn(work).map_err(|error| ended(&error.to_string()))?;
+    answered.await.unwrap_or_else(|_| Err(ended(DEFECT_ENDED)))
+}
+
+fn ended(why: &str) -> Failure {
+    Failure {
         kind: DEFECT.to_owned(),
         causes: vec![format!("failed to read what the provider sent: {why}")],
         hint: Some("please report it, with the place that the log names; the other certificates go on".to_owned()),
         transient: false,
-    };
-    std::thread::Builder::new().name("reader".to_owned()).spawn(work).map_err(|error| failed(error.to_string()))?;
-    answered.await.unwrap_or_else(|_| Err(failed("a defect of certsyncd ended it".to_owned())))
+    }
 }
+
+const DEFECT_ENDED: &str = "a defect of certsyncd ended it";
 
 fn read_bundle(payload: Payload, key_file: Option<&std::path::Path>) -> Result<Bundle, Failure> {
     let mut pieces = match payload {

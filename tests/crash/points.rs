@@ -224,6 +224,34 @@ async fn a_parser_that_panics_is_one_certificates_failure() {
     assert!(!said.contains(WORDS) && holding(&host.world.path("run"), WORDS).is_empty(), "{said}");
 }
 
+/// What the file system says of all is said of each that waited; what synced itself goes live.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_not_be_on_the_disk_is_a_failure_of_its_certificate() {
+    let mut host = Host::new().await;
+    let on_the_disk = "failed to sync the file system of";
+    let ways = [
+        ("atomic.settle:1=eio", on_the_disk, 2),
+        ("atomic.settle:2=enospc", on_the_disk, 2),
+        // A defect in the middle of it leaves nobody sure.
+        ("atomic.settle:1=panic", "a defect of certsyncd ended the work", 3),
+    ];
+    for (armed, why, wanted) in ways {
+        host.reset();
+        let output = host.run(armed);
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.code() == Some(1) && said.contains(why), "{armed}: {said}");
+        assert_eq!(stayed(&host), wanted, "{armed}: {said}");
+        host.finish();
+        assert_eq!(stayed(&host), 0, "{armed}");
+    }
+}
+
+/// How many certificates are live that were live before the pass.
+fn stayed(host: &Host) -> usize {
+    let is_old = |name: &&str| read_as_server(&host.state(), name).as_ref() == host.known[*name].last();
+    ["api", "shop", "www"].iter().filter(|name| is_old(name)).count()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_in_the_plugin_for_nagios_is_unknown() {
     let host = Host::with_one_server().await;
