@@ -33,7 +33,7 @@ pub use pulse::{Base, MAX_PULSE, PULSE, Pulse, Written};
 pub const VERSION: u32 = 1;
 
 /// Records by entry name.
-pub type Records = HashMap<String, Box<CertificateRecord>>;
+pub type Records = HashMap<String, Box<CertificateRecord>, foldhash::fast::RandomState>;
 
 /// The whole memory.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -43,16 +43,16 @@ async fn stage(target: &Target, pairs: &[PathBuf]) -> Staged {
     deploy::stage_all(target, pairs, &|| ()).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_pair_is_tried_with_itself() {
+#[test]
+fn a_pair_is_tried_with_itself() {
     let (folder, pki) = (TempDir::new().unwrap(), Pki::new());
     for key in [Key::Rsa, Key::P256, Key::P384, Key::P521, Key::Ed25519] {
-        deploy::stage(&write(folder.path(), "pair", &pki.issue(&[NAME], key).combined)).await.unwrap();
+        deploy::stage(&write(folder.path(), "pair", &pki.issue(&[NAME], key).combined)).unwrap();
     }
     let wrong = pki.issue(&[NAME], Key::Rsa).with_key_of(&pki.issue(&[NAME], Key::P256));
-    let failure = deploy::stage(&write(folder.path(), "wrong", &wrong.combined)).await.unwrap_err();
+    let failure = deploy::stage(&write(folder.path(), "wrong", &wrong.combined)).unwrap_err();
     assert_eq!((failure.kind.as_str(), failure.transient), ("stage_tls", false));
-    assert_eq!(deploy::stage(&folder.path().join("none")).await.unwrap_err().kind, "stage_read");
+    assert_eq!(deploy::stage(&folder.path().join("none")).unwrap_err().kind, "stage_read");
 }
 
 #[tokio::test(flavor = "multi_thread")]

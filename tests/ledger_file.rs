@@ -278,7 +278,9 @@ fn the_layout_is_no_condition() {
     several.save(state.path()).unwrap();
     let text = std::fs::read_to_string(state.path().join(FILE)).unwrap();
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-    for same in [value.to_string(), serde_json::to_string_pretty(&value).unwrap(), text.replace('\n', "\r\n"), format!("{text}\n")] {
+    for same in
+        [value.to_string(), serde_json::to_string_pretty(&value).unwrap(), text.replace('\n', "\r\n"), format!("{text}\n")]
+    {
         let parsed = Ledger::parse(same.as_bytes(), Path::new(FILE)).unwrap();
         assert_eq!((parsed.ledger, parsed.rebuilt), (several.clone(), None), "{same}");
     }

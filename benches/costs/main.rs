@@ -17,7 +17,8 @@ use table::{Row, in_turn, mebibytes, median, shown};
 fn main() {
     // the floor is a client of reqwest's, which takes the process's provider
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // cargo adds a word of its own
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     if arguments.first().is_some_and(|first| first == host::PEAK) {
         return host::print_peak(&arguments[1..]);
     }

@@ -113,6 +113,11 @@ pub fn list(path: &Path) -> Result<Vec<String>, Error> {
     names(path, |_| true)
 }
 
+/// As [`list`], but only the names that are wanted.
+pub fn list_some(path: &Path, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<String>, Error> {
+    names(path, |entry| entry.file_name().to_str().is_some_and(&is_wanted))
+}
+
 /// As [`list`], but only the symbolic links.
 pub fn list_links(path: &Path) -> Result<Vec<String>, Error> {
     names(path, |entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()))

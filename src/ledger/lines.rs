@@ -42,7 +42,7 @@ impl<R: BufRead> Lines<R> {
 
     /// The records, and the end of the file behind them.
     pub fn records(mut self) -> io::Result<Option<Records>> {
-        let mut records = Records::new();
+        let mut records = Records::default();
         let mut is_last = false;
         loop {
             if self.next(b"{")? != Next::Line {

@@ -135,11 +135,14 @@ impl Store {
     pub fn sweep_besides(&self, is_sealed: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, Error> {
         self.swept.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
         let mut swept = Vec::new();
-        for folder in [self.root.to_path_buf(), self.live_folder(), self.generations_folder(), self.root.join(OUTPUTS)] {
+        for folder in [self.root.to_path_buf(), self.live_folder(), self.root.join(OUTPUTS)] {
             swept.extend(atomic::sweep(&folder, TEMPORARY)?);
         }
-        let names = atomic::list(&self.generations_folder())?;
-        for name in names.iter().filter(|name| check_name(name).is_ok() && !is_sealed(name)) {
+        let names = atomic::list_some(&self.generations_folder(), |name| !is_sealed(name))?;
+        if names.iter().any(|name| name.starts_with(TEMPORARY)) {
+            swept.extend(atomic::sweep(&self.generations_folder(), TEMPORARY)?);
+        }
+        for name in names.iter().filter(|name| check_name(name).is_ok()) {
             let folder = self.generations_of(name)?;
             swept.extend(atomic::sweep(&folder, TEMPORARY)?);
             if is_empty_folder(&folder)? {

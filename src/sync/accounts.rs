@@ -3,7 +3,9 @@
 //! One listing answers for every entry of a provider. Where it cannot be had, entries are asked for one by one; where the provider
 //! as a whole cannot be reached or does not know us, nobody is asked again in this pass.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
 
 use crate::config::{Cloud, HuaweiApi};
 use crate::provider::{Client, Error, Listed, Listing};
@@ -100,6 +102,7 @@ impl Account {
 
 /// A listing that is asked by id and by name, once or more for each of ten thousand entries.
 pub(super) struct Rows {
+    hasher: RandomState,
     /// As listed.
     rows: Vec<Listed>,
     /// Hashes of the ids with places in `rows`, sorted.
@@ -112,21 +115,22 @@ pub(super) struct Rows {
 
 impl Rows {
     fn new(rows: Vec<Listed>) -> Rows {
+        let hasher = RandomState::default();
         let (mut ids, mut stems, mut nameless) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()), Vec::new());
         for (place, row) in (0..).zip(&rows) {
-            ids.push((hash(&row.id), place));
-            stems.extend(row.names.iter().map(|name| (hash(successor::stem(name)), place)));
+            ids.push((hasher.hash_one(row.id.as_str()), place));
+            stems.extend(row.names.iter().map(|name| (hasher.hash_one(successor::stem(name)), place)));
             if row.names.is_empty() {
                 nameless.push(place);
             }
         }
         ids.sort_unstable();
         stems.sort_unstable();
-        Rows { rows, ids, stems, nameless }
+        Rows { hasher, rows, ids, stems, nameless }
     }
 
     fn get(&self, id: &str) -> Option<&Listed> {
-        under(&self.ids, hash(id)).filter_map(|place| self.at(place)).find(|row| row.id == id)
+        under(&self.ids, self.hasher.hash_one(id)).filter_map(|place| self.at(place)).find(|row| row.id == id)
     }
 
     /// Every row that may cover all of `names`, and some others. Without names that is every row.
@@ -152,7 +156,10 @@ impl Rows {
     /// Rows with a name of the same stem, and those with a wildcard over `name`.
     fn places(&self, name: &str) -> impl Iterator<Item = u32> {
         let parent = name.split_once('.').map(|(_, parent)| parent);
-        [Some(name), parent].into_iter().flatten().flat_map(|name| under(&self.stems, hash(successor::stem(name))))
+        [Some(name), parent]
+            .into_iter()
+            .flatten()
+            .flat_map(|name| under(&self.stems, self.hasher.hash_one(successor::stem(name))))
     }
 }
 
@@ -160,12 +167,6 @@ impl Rows {
 fn under(hashes: &[(u64, u32)], wanted: u64) -> impl Iterator<Item = u32> {
     let first = hashes.partition_point(|(hash, _)| *hash < wanted);
     hashes.iter().skip(first).take_while(move |(hash, _)| *hash == wanted).map(|(_, place)| *place)
-}
-
-fn hash(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// What the listing says of one certificate, as one string: cheap to keep and to compare.

@@ -6,7 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
 use crate::archive;
 use crate::atomic;
@@ -71,19 +71,20 @@ fn read_here<T>(read: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure>
 
 /// Reading is a matter of a processor: a parser that panics is this certificate's failure alone.
 ///
-/// One at a time, each in a thread that ends with it: what a greedy archive took goes to the next one, where the threads of a pool would
-/// each keep their own (measured: 130 MiB with eight of them, 50 with one).
+/// One at a time, each in a thread that ends with it, and the next one only after that end: what a greedy archive took goes to the next
+/// one, where the threads of a pool would each keep their own (measured: 130 MiB with eight of them, 50 with one).
 async fn read_apart<T: Send + 'static>(read: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
     let reading = READING.acquire().await.ok();
-    let (answer, answered) = oneshot::channel();
     let work = move || {
-        failpoint::reach("sync.read");
-        let done = read();
+        let reader = std::thread::Builder::new().name("reader".to_owned()).spawn(move || {
+            failpoint::reach("sync.read");
+            read()
+        });
+        let done = reader.map_err(|error| ended(&error.to_string()))?.join();
         drop(reading);
-        let _ = answer.send(done);
+        done.unwrap_or_else(|_panic| Err(ended(DEFECT_ENDED)))
     };
-    std::thread::Builder::new().name("reader".to_owned()).spawn(work).map_err(|error| ended(&error.to_string()))?;
-    answered.await.unwrap_or_else(|_| Err(ended(DEFECT_ENDED)))
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_cancelled| Err(ended("certsyncd is ending")))
 }
 
 fn ended(why: &str) -> Failure {

@@ -5,6 +5,7 @@ use std::panic::resume_unwind;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+use foldhash::fast::RandomState;
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::rules;
@@ -176,7 +177,8 @@ impl Sync {
             let known = ledger.certificates.get(&entry.name).and_then(|record| record.seal);
             known.is_some() && known == seal.as_ref().map(|seal| Mark(seal.mark))
         };
-        let sealed: HashSet<&str> = entries.filter(|pair| is_sealed(*pair)).map(|(entry, _)| entry.name.as_str()).collect();
+        let sealed: HashSet<&str, RandomState> =
+            entries.filter(|pair| is_sealed(*pair)).map(|(entry, _)| entry.name.as_str()).collect();
         for stray in self.store.sweep_besides(|name| sealed.contains(name))? {
             tracing::info!("removed stray `{}`", stray.display());
         }

@@ -221,7 +221,7 @@ pub fn note_knowing(
     settings: &Alerts,
     at: Timestamp,
 ) -> Vec<Event> {
-    let records = Records::from([("api".to_owned(), Box::<CertificateRecord>::default())]);
+    let records = Records::from_iter([("api".to_owned(), Box::<CertificateRecord>::default())]);
     let facts = Facts { report, records: &records, settings, host: "web-1", now: at };
     outbox.note(known, &facts).unwrap().verdict.events
 }
@@ -229,7 +229,7 @@ pub fn note_knowing(
 /// An `expiring` event about `api`.
 pub fn expiring() -> Event {
     let settings = settings(vec![]);
-    let records = Records::new();
+    let records = Records::default();
     let report = report(0x3f, 9);
     let facts = Facts { report: &report, records: &records, settings: &settings, host: "web-1", now: now() };
     certsyncd::alert::rules::judge(&BTreeMap::new(), &facts).events.remove(0)
@@ -238,7 +238,7 @@ pub fn expiring() -> Event {
 /// An `expired` event about `api`.
 pub fn expired() -> Event {
     let settings = settings(vec![]);
-    let records = Records::new();
+    let records = Records::default();
     let report = report(0x3f, -1);
     let facts = Facts { report: &report, records: &records, settings: &settings, host: "web-1", now: now() };
     certsyncd::alert::rules::judge(&BTreeMap::new(), &facts).events.remove(0)

@@ -8,6 +8,7 @@ pub mod sign;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use foldhash::fast::RandomState;
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -272,7 +273,7 @@ impl Listed {
 
 /// Each id once: the first row of it.
 fn drop_doubles(certificates: &mut Vec<Listed>) {
-    let ids: HashSet<&str> = certificates.iter().map(|listed| listed.id.as_str()).collect();
+    let ids: HashSet<&str, RandomState> = certificates.iter().map(|listed| listed.id.as_str()).collect();
     if ids.len() < certificates.len() {
         let mut seen = HashSet::new();
         certificates.retain(|listed| seen.insert(listed.id.clone()));

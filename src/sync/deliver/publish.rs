@@ -3,6 +3,7 @@
 //! What does not work with itself, or what this host's nginx or haproxy will not load, never goes live.
 
 use std::collections::BTreeMap;
+use std::panic::catch_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -38,26 +39,27 @@ impl Delivery<'_> {
         }
     }
 
-    /// Tries new pairs with themselves, so many at once: each is a handshake's arithmetic. Those that fail.
+    /// Tries new pairs with themselves, some in each of a few threads. Those that fail.
     async fn try_alone(&self, names: &[String]) -> BTreeMap<String, Failure> {
+        let pairs: Vec<(String, PathBuf)> = names
+            .iter()
+            .filter_map(|name| self.changes.get(name))
+            .map(|change| (change.entry.name.clone(), combined(&change.new)))
+            .collect();
+        let part = pairs.len().div_ceil(self.settings.daemon.concurrency.max(1)).clamp(1, MAX_PART);
         let room = Arc::new(Semaphore::new(self.settings.daemon.concurrency.max(1)));
         let mut tries = JoinSet::new();
-        for change in names.iter().filter_map(|name| self.changes.get(name)) {
-            let (name, combined, room) = (change.entry.name.clone(), combined(&change.new), room.clone());
+        for pairs in pairs.chunks(part).map(<[_]>::to_vec) {
+            let room = room.clone();
             tries.spawn(async move {
                 let _place = room.acquire_owned().await;
-                (name, deploy::stage(&combined).await)
+                tokio::task::spawn_blocking(move || try_each(pairs)).await.unwrap_or_default()
             });
         }
         let mut refused = BTreeMap::new();
         while let Some(done) = tries.join_next().await {
             self.step();
-            match done {
-                Ok((_, Ok(()))) => {}
-                Ok((name, Err(failure))) => drop(refused.insert(name, failure)),
-                // Not this pair's fault: it goes on as if it could not be tried, and the server's own test remains.
-                Err(_panic) => tracing::error!("failed to try a new certificate: a defect of certsyncd ended it"),
-            }
+            refused.extend(done.unwrap_or_default());
         }
         refused
     }
@@ -168,6 +170,22 @@ impl Delivery<'_> {
         }
     }
 }
+
+/// Those of some pairs that fail. Where a defect of ours ends a try, that is not the pair's fault: it goes on as if it could not be tried, and
+/// the server's own test remains.
+fn try_each(pairs: Vec<(String, PathBuf)>) -> Vec<(String, Failure)> {
+    let attempt = |(name, combined): (String, PathBuf)| match catch_unwind(|| deploy::stage(&combined)) {
+        Ok(tried) => tried.err().map(|failure| (name, failure)),
+        Err(_panic) => {
+            tracing::error!("failed to try a new certificate: a defect of certsyncd ended it");
+            None
+        }
+    };
+    pairs.into_iter().filter_map(attempt).collect()
+}
+
+/// Pairs that are tried in one go: after so many whoever watches hears of it.
+const MAX_PART: usize = 256;
 
 /// Leaf, chain and key of a generation in one file.
 fn combined(installed: &Installed) -> PathBuf {
