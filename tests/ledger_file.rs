@@ -32,7 +32,7 @@ fn full() -> Ledger {
     let mut record =
         CertificateRecord { provider: "scm".into(), valid: Some(Valid::Expiring), live: Some(live.into()), ..Default::default() };
     record.open.rejected.push(Rejection { fingerprint, id: None, why: "no".into(), tries: 1, next_try: Some(now()) });
-    record.targets.insert("nginx".into(), Delivery { verified: Some(fingerprint), ..Default::default() }.into());
+    record.targets.insert("nginx", Delivery { verified: Some(fingerprint), ..Default::default() });
     ledger.certificates.insert("www".into(), record.into());
     ledger.targets.insert("nginx".into(), TargetRecord { pending: Some("window".into()), ..Default::default() });
     ledger.providers.insert("scm".into(), Default::default());

@@ -137,7 +137,7 @@ impl Ledger {
             targets: &self.targets,
             providers: &self.providers,
             alerts: &self.alerts,
-            certificates: self.certificates.iter().collect(),
+            certificates: self.certificates.iter().map(|(name, record)| (name.as_str(), &**record)).collect(),
         };
         let mut bytes = layout::encode(&file).map_err(Error::Encode)?;
         bytes.push(b'\n');
@@ -162,7 +162,7 @@ struct File<'a> {
     providers: &'a BTreeMap<String, ProviderRecord>,
     alerts: &'a BTreeMap<String, Raised>,
     /// Last, as [`super::lines`] wants it; by name, for who reads or compares it.
-    certificates: BTreeMap<&'a String, &'a Box<CertificateRecord>>,
+    certificates: BTreeMap<&'a str, &'a CertificateRecord>,
 }
 
 /// The ledger's file, opened: what a pass wants to know before all records are read.

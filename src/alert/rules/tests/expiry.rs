@@ -173,12 +173,7 @@ fn what_is_served_counts() {
     assert!(events[0].message.contains("127.0.0.1:443"), "{}", events[0].message);
     assert_eq!(world.at(2.0), ["expired api"]);
     // one look that fails proves nothing where the old one was seen last
-    world
-        .records
-        .get_mut("api")
-        .unwrap()
-        .targets
-        .insert("nginx".into(), Delivery { verified: Some(print(1)), ..Delivery::default() }.into());
+    world.records.get_mut("api").unwrap().targets.insert("nginx", Delivery { verified: Some(print(1)), ..Delivery::default() });
     world.certificate(0).served = vec![shows_nothing()];
     assert_eq!(world.at(2.1), NOTHING);
     world.certificate(0).served = vec![shows(2, 200)];
