@@ -208,6 +208,7 @@ impl Daemon {
                 }
                 // It ends before us by a defect only, and then nobody would be told of anything any more.
                 _ = &mut self.postman, if pass.is_none() => return Err(Error::Panic("the delivery of alerts")),
+                () = closed(&mut self.listener), if pass.is_none() => return Err(Error::Panic("the listener of `[metrics]`")),
                 Some(()) = signals.terminate.recv() => break,
                 Some(()) = signals.interrupt.recv() => break,
                 () = self.watchdog.turn(), if pass.is_none() && self.schedule.is_alive() => { self.watchdog.beat(); }
@@ -399,6 +400,14 @@ async fn listen(settings: &Settings, board: &Board) -> Result<Option<(Cancellati
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(http::serve(listener, board.clone(), shutdown.clone()));
     Ok(Some((shutdown, task)))
+}
+
+/// Waits until the listener is no more, which only a defect brings about; where there is none, for ever.
+async fn closed(listener: &mut Option<(CancellationToken, JoinHandle<()>)>) {
+    match listener {
+        Some((_, task)) => drop(task.await),
+        None => std::future::pending().await,
+    }
 }
 
 /// Sends what the outbox holds, whenever something was put in or is due again.

@@ -52,6 +52,7 @@ pub const ALL: &[&str] = &[
     "outbox.send",
     "outbox.sent",
     "outbox.recorded",
+    "observe.listen",
 ];
 
 #[cfg(all(feature = "failpoints", not(debug_assertions)))]

@@ -27,6 +27,7 @@ use super::metrics::{self, Counters, OPENMETRICS, PROMETHEUS};
 use super::status::Document;
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::failpoint;
 use crate::ledger::Ledger;
 
 /// What the daemon shows. Clones are the same board.
@@ -122,6 +123,7 @@ pub async fn serve(listener: TcpListener, board: Board, shutdown: CancellationTo
 
 /// Waits for a free place first, so that clients beyond the limit wait in the kernel's queue.
 async fn next_client(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    failpoint::reach("observe.listen");
     let place = places.clone().acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, _)) => Some((stream, place)),

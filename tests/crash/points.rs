@@ -138,8 +138,8 @@ fn pretty(value: &Value) -> String {
 async fn a_pass_goes_through_every_point() {
     let (_host, measure) = measured().await;
     let passed: BTreeSet<&str> = measure.hits.iter().map(String::as_str).collect();
-    // What repairs: held by `store_failpoints`.
-    let elsewhere = ["atomic.exchange", "atomic.keep"];
+    // What repairs: held by `store_failpoints`. What a daemon does besides: below.
+    let elsewhere = ["atomic.exchange", "atomic.keep", "observe.listen"];
     let missed: Vec<_> = failpoint::ALL.iter().filter(|name| !passed.contains(*name) && !elsewhere.contains(name)).collect();
     println!("{} hits of {} points", measure.hits.len(), passed.len());
     assert!(missed.is_empty(), "no test goes through {missed:?}");
@@ -271,15 +271,33 @@ async fn a_panic_in_the_plugin_for_nagios_is_unknown() {
 async fn a_daemon_whose_alerts_end_by_a_panic_ends() {
     let mut host = Host::new().await;
     host.reset();
-    let command = host.sync("outbox.send:1=panic");
+    let said = ends_by_itself(&host, "outbox.send:1=panic");
+    assert!(said.contains("the delivery of alerts ended by a defect of certsyncd") && !said.contains(WORDS), "{said}");
+    assert!(fits(&read_as_server(&host.state(), "www").unwrap()));
+}
+
+/// And than one that a probe takes for dead while it works.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_whose_listener_ends_by_a_panic_ends() {
+    let mut host = Host::new().await;
+    host.reset();
+    let config = std::fs::read_to_string(host.world.path("config.toml")).unwrap();
+    host.world.write("config.toml", &format!("{config}\n[metrics]\nlisten = \"127.0.0.1:0\"\n"));
+    let said = ends_by_itself(&host, "observe.listen:1=panic");
+    assert!(said.contains("the listener of `[metrics]` ended by a defect of certsyncd") && !said.contains(WORDS), "{said}");
+    assert!(fits(&read_as_server(&host.state(), "www").unwrap()));
+}
+
+/// What a daemon says that ends by a defect.
+fn ends_by_itself(host: &Host, armed: &str) -> String {
+    let command = host.sync(armed);
     let daemon = Command::new(command.get_program())
         .args(["run", "--config"])
         .arg(host.world.path("config.toml"))
         .envs(command.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect::<Vec<_>>())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&daemon.stderr);
+    let said = String::from_utf8_lossy(&daemon.stderr).into_owned();
     assert_eq!(daemon.status.code(), Some(1), "{said}");
-    assert!(said.contains("the delivery of alerts ended by a defect of certsyncd") && !said.contains(WORDS), "{said}");
-    assert!(fits(&read_as_server(&host.state(), "www").unwrap()));
+    said
 }
