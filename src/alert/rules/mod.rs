@@ -24,6 +24,7 @@ mod work;
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -223,10 +224,16 @@ impl<'a> Judge<'a> {
         self.reports.get_or_init(|| all.map(|certificate| (certificate.name.as_str(), certificate)).collect()).get(name).copied()
     }
 
-    /// Keys of the states of these kinds about this certificate.
+    /// Keys of the states of these kinds about this certificate. They begin alike: thousands may be raised about others.
     fn keys(&self, certificate: &str, kinds: &[EventKind]) -> Vec<String> {
-        let about = |state: &Raised| state.certificate.as_deref() == Some(certificate) && kinds.contains(&state.event);
-        self.verdict.raised.iter().filter(|(_, state)| about(state)).map(|(key, _)| key.clone()).collect()
+        let mut keys = Vec::new();
+        for kind in kinds.iter().filter(|_| !self.verdict.raised.is_empty()) {
+            let start = format!("{kind}/{certificate}/");
+            let on = self.verdict.raised.range::<str, _>((Bound::Included(start.as_str()), Bound::Unbounded));
+            keys.extend(on.map(|(key, _)| key).take_while(|key| key.starts_with(&start)).cloned());
+        }
+        keys.sort();
+        keys
     }
 
     /// Whether a provider was asked with success in this pass, and none says that the clock is wrong.
