@@ -135,11 +135,12 @@ impl World {
     }
 }
 
-/// A certificate of 365 days, 200 of them left.
+/// What is live of it, to be edited.
 fn live(certificate: &mut CertificateReport) -> &mut Live {
     Arc::make_mut(certificate.live.as_mut().unwrap())
 }
 
+/// A certificate of 365 days, 200 of them left.
 fn certificate(name: &str, leaf: u8, now: Timestamp) -> CertificateReport {
     let days = |days: i64| SignedDuration::from_secs(days * DAY);
     CertificateReport {
