@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
 use super::lines::Lines;
 use super::{Base, CertificateRecord, Ledger, PassRecord, ProviderRecord, Pulse, Raised, TargetRecord, VERSION, layout};
@@ -129,6 +129,8 @@ impl Ledger {
     /// Writes the ledger, durable when this returns. What is on disk already is not written again.
     pub fn save(&self, state_dir: &Path) -> Result<(), Error> {
         let path = state_dir.join(FILE);
+        let mut certificates = BTreeMap::new();
+        certificates.extend(self.certificates.iter().map(|(name, record)| (name.as_str(), &**record)));
         let file = File {
             version: VERSION,
             written_by: WRITTEN_BY,
@@ -137,7 +139,7 @@ impl Ledger {
             targets: &self.targets,
             providers: &self.providers,
             alerts: &self.alerts,
-            certificates: self.certificates.iter().map(|(name, record)| (name.as_str(), &**record)).collect(),
+            certificates,
         };
         let mut bytes = layout::encode(&file).map_err(Error::Encode)?;
         bytes.push(b'\n');
@@ -294,13 +296,16 @@ fn parse(bytes: &[u8]) -> Parsed {
     }
 }
 
+/// A table whose entries are not read yet.
+type Pieces = BTreeMap<String, Box<RawValue>>;
+
 fn parse_in_pieces(bytes: &[u8]) -> Parsed {
-    let whole = match serde_json::from_slice::<Value>(bytes) {
-        Ok(Value::Object(whole)) => whole,
-        Ok(_) => return Parsed::Damaged(Ledger::fresh(), "it is no JSON object".to_owned()),
+    let whole: Pieces = match serde_json::from_slice(bytes) {
+        Ok(whole) => whole,
+        Err(error) if error.is_data() => return Parsed::Damaged(Ledger::fresh(), "it is no JSON object".to_owned()),
         Err(error) => return Parsed::Damaged(Ledger::fresh(), error.to_string()),
     };
-    match whole.get("version").and_then(Value::as_u64) {
+    match whole.get("version").and_then(|version| version.get().parse::<u64>().ok()) {
         Some(found) if found > u64::from(VERSION) => Parsed::Newer { found, by: author(&whole) },
         Some(_) => records(whole),
         None => {
@@ -313,7 +318,7 @@ fn parse_in_pieces(bytes: &[u8]) -> Parsed {
 }
 
 /// Each record by itself, so that a bad one costs only itself.
-fn records(mut whole: Map<String, Value>) -> Parsed {
+fn records(mut whole: Pieces) -> Parsed {
     let mut lost = Vec::new();
     let ledger = Ledger {
         version: VERSION,
@@ -321,35 +326,41 @@ fn records(mut whole: Map<String, Value>) -> Parsed {
         targets: section(&mut whole, "targets", &mut lost),
         providers: section(&mut whole, "providers", &mut lost),
         alerts: section(&mut whole, "alerts", &mut lost),
-        last_pass: record(whole.remove("last_pass").unwrap_or_default(), "last_pass", &mut lost).flatten(),
-        last_success: record(whole.remove("last_success").unwrap_or_default(), "last_success", &mut lost).flatten(),
-        rebuilt: record(whole.remove("rebuilt").unwrap_or_default(), "rebuilt", &mut lost).flatten(),
+        last_pass: single(&mut whole, "last_pass", &mut lost),
+        last_success: single(&mut whole, "last_success", &mut lost),
+        rebuilt: single(&mut whole, "rebuilt", &mut lost),
     };
     if lost.is_empty() { Parsed::Good(ledger) } else { Parsed::Damaged(ledger, lost.join("; ")) }
 }
 
-fn section<T, M>(whole: &mut Map<String, Value>, name: &str, lost: &mut Vec<String>) -> M
+fn section<T, M>(whole: &mut Pieces, name: &str, lost: &mut Vec<String>) -> M
 where
     T: DeserializeOwned,
-    M: FromIterator<(String, T)>,
+    M: Default + Extend<(String, T)>,
 {
-    let entries = match whole.remove(name) {
-        None => Map::new(),
-        Some(Value::Object(entries)) => entries,
-        Some(_) => {
-            lost.push(format!("`{name}` is no table"));
-            Map::new()
-        }
-    };
-    entries.into_iter().filter_map(|(key, value)| Some((key.clone(), record(value, &format!("{name}.{key}"), lost)?))).collect()
+    let mut section = M::default();
+    match whole.remove(name).map(|entries| serde_json::from_slice::<Pieces>(entries.get().as_bytes())) {
+        None => {}
+        Some(Ok(entries)) => section.extend(entries.into_iter().filter_map(|(key, entry)| {
+            let read = record(&entry, &format!("{name}.{key}"), lost)?;
+            Some((key, read))
+        })),
+        Some(Err(_)) => lost.push(format!("`{name}` is no table")),
+    }
+    section
 }
 
-fn record<T: DeserializeOwned>(value: Value, name: &str, lost: &mut Vec<String>) -> Option<T> {
-    T::deserialize(value).map_err(|error| lost.push(format!("`{name}`: {error}"))).ok()
+fn single<T: DeserializeOwned>(whole: &mut Pieces, name: &str, lost: &mut Vec<String>) -> Option<T> {
+    record::<Option<T>>(&whole.remove(name)?, name, lost).flatten()
+}
+
+fn record<T: DeserializeOwned>(entry: &RawValue, name: &str, lost: &mut Vec<String>) -> Option<T> {
+    serde_json::from_slice(entry.get().as_bytes()).map_err(|error| lost.push(format!("`{name}`: {error}"))).ok()
 }
 
 /// Who wrote a newer file, in a few printable characters.
-fn author(whole: &Map<String, Value>) -> String {
-    let by = whole.get("written_by").and_then(Value::as_str).unwrap_or("a later certsyncd");
+fn author(whole: &Pieces) -> String {
+    let by = whole.get("written_by").and_then(|by| serde_json::from_slice::<String>(by.get().as_bytes()).ok());
+    let by = by.unwrap_or_else(|| "a later certsyncd".to_owned());
     by.chars().filter(|c| !c.is_control()).take(64).collect()
 }
