@@ -1,7 +1,6 @@
 //! Hashes as bytes: ten thousand records have six each, and in hex they would be most of what the ledger takes.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -47,19 +46,16 @@ impl From<&BTreeMap<String, String>> for Hashes {
     }
 }
 
-impl fmt::Display for Hashes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, (name, hash)) in self.known().enumerate() {
-            let space = if number > 0 { " " } else { "" };
-            write!(f, "{space}{name}={hash}")?;
-        }
-        Ok(())
-    }
-}
-
 impl Serialize for Hashes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        let mut text = String::with_capacity(FILES.len() * 80);
+        for (number, (name, hash)) in self.known().enumerate() {
+            text.push_str(if number > 0 { " " } else { "" });
+            text.push_str(name);
+            text.push('=');
+            text.push_str(hex::Buffer::<32>::new().format(&hash.0));
+        }
+        serializer.serialize_str(&text)
     }
 }
 
