@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lettre::message::Mailbox;
@@ -81,7 +81,7 @@ enum Kind {
 const KINDS: [(&str, Kind); 4] =
     [("desktop", Kind::Desktop), ("webhook", Kind::Webhook), ("email", Kind::Email), ("command", Kind::Command)];
 
-fn channel(reader: &Reader<'_>, kinds: &mut BTreeMap<String, usize>, names: &mut BTreeMap<String, Rc<str>>) -> Option<Channel> {
+fn channel(reader: &Reader<'_>, kinds: &mut BTreeMap<String, usize>, names: &mut BTreeMap<String, Arc<str>>) -> Option<Channel> {
     let (min_severity, events, language) = (min_severity(reader), events(reader), language(reader));
     let certificates = reader
         .take("certificates")
@@ -114,7 +114,7 @@ fn channel_name(
     reader: &Reader<'_>,
     kind: &str,
     kinds: &mut BTreeMap<String, usize>,
-    names: &mut BTreeMap<String, Rc<str>>,
+    names: &mut BTreeMap<String, Arc<str>>,
 ) -> Option<String> {
     let number = kinds.entry(kind.to_owned()).or_default();
     *number += 1;
@@ -128,7 +128,7 @@ fn channel_name(
         reader.sink.problem(reader.path("name"), span, message, Some("every channel has a `name` of its own".to_owned()));
         return None;
     }
-    names.insert(name.clone(), Rc::clone(&reader.at));
+    names.insert(name.clone(), Arc::clone(&reader.at));
     Some(name)
 }
 

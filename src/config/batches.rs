@@ -1,7 +1,7 @@
 //! A long inventory, some entries at a time: the TOML of ten thousand, held as a whole, takes more than thirty times its text in memory.
 //!
 //! Start at [`read`]. The text is cut at lines that begin with `[[certificate]]`, or that end a run of them: into batches, and an
-//! [`Outline`], which is all else with the head of each run left in. Each is parsed by itself.
+//! [`Outline`], which is all else with the head of each run left in. Each is parsed by itself, on several processors when there are many.
 //!
 //! There is one opinion on what a text means, that of reading it in one. This gives the same or nothing, and then it is read in one; so
 //! whatever is wrong, or written in another form, is told by that alone. That no cut goes through a text or an array is not looked for
@@ -16,14 +16,19 @@
 //! Two demands are on all entries at once, whatever batch they are in: [`Inventory::is_sound`].
 
 use std::ops::Range;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::thread::{self, available_parallelism};
 
 use toml::de::{DeTable, DeValue};
 
-use super::certificates::{Inventory, MAX_CERTIFICATES};
+use super::certificates::{Context, Inventory, MAX_CERTIFICATES};
 use super::document::document;
 use super::reader::{Reader, Sink};
 use super::settings::Settings;
+
+/// So many batches, about 1,500 entries, take longer than a thread to start.
+const WORTH_A_THREAD: usize = 8;
 
 /// A batch has at least so many bytes, and ends with the entry in which it reaches them.
 pub(super) const SIZE: usize = 16 * 1024;
@@ -38,22 +43,45 @@ pub(super) fn read(text: &str, path: &Path, size: usize) -> Option<(Settings, Si
     let (all, of_outline) = (Sink::default(), Sink::default());
     let root = Reader::root(table.get_ref(), &of_outline);
     let settings = document(&root, path, |context| {
-        let mut inventory = Inventory::new(context, entries);
-        batches.iter().try_for_each(|batch| read_batch(text, batch, &mut inventory, &all))?;
+        let mut inventory = Inventory::new(context, 0, entries);
+        for (next, found) in side_by_side(text, &batches, context)? {
+            if !inventory.join(next) {
+                return None;
+            }
+            all.absorb(found, |at| at);
+        }
         inventory.is_sound().then(|| inventory.certificates())
     })?;
     take_in(&all, of_outline, |at| outline.place(at))?;
     Some((settings, all))
 }
 
-fn read_batch(text: &str, batch: &Range<usize>, inventory: &mut Inventory<'_>, all: &Sink) -> Option<()> {
-    let table = DeTable::parse(text.get(batch.clone())?).ok()?;
-    if table.get_ref().keys().any(|key| key.get_ref() != "certificate") {
-        return None;
+/// All batches, in their order: in one piece for each processor, where that pays.
+fn side_by_side<'c>(text: &str, batches: &[Batch], context: &'c Context<'c>) -> Option<Vec<(Inventory<'c>, Sink)>> {
+    let threads = available_parallelism().map_or(1, usize::from).min(batches.len() / WORTH_A_THREAD).max(1);
+    let runs: Vec<&[Batch]> = batches.chunks(batches.len().div_ceil(threads)).collect();
+    let read = |run: &[Batch]| read_run(text, run, context);
+    thread::scope(|scope| {
+        let (mine, others) = runs.split_first()?;
+        let others: Vec<_> = others.iter().map(|run| scope.spawn(|| read(run))).collect();
+        let mine = read(mine);
+        let others = others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        std::iter::once(mine).chain(others).collect()
+    })
+}
+
+fn read_run<'c>(text: &str, run: &[Batch], context: &'c Context<'c>) -> Option<(Inventory<'c>, Sink)> {
+    let (mut inventory, all) = (Inventory::new(context, run.first()?.before, 0), Sink::default());
+    for Batch { part, .. } in run {
+        let table = DeTable::parse(text.get(part.clone())?).ok()?;
+        if table.get_ref().keys().any(|key| key.get_ref() != "certificate") {
+            return None;
+        }
+        let sink = Sink::default();
+        inventory.read(&Reader::root(table.get_ref(), &sink));
+        take_in(&all, sink, |at| part.start + at)?;
     }
-    let sink = Sink::default();
-    inventory.read(&Reader::root(table.get_ref(), &sink));
-    take_in(all, sink, |at| batch.start + at)
+    Some((inventory, all))
 }
 
 /// What was found in a piece, unless that is a problem.
@@ -64,10 +92,16 @@ fn take_in(all: &Sink, piece: Sink, place: impl Fn(usize) -> usize) -> Option<()
 
 struct Pieces {
     outline: Outline,
-    /// Each begins with a head.
-    batches: Vec<Range<usize>>,
+    batches: Vec<Batch>,
     /// Heads in all of them.
     entries: usize,
+}
+
+struct Batch {
+    /// Of the file. It begins with a head.
+    part: Range<usize>,
+    /// Heads in those before it.
+    before: usize,
 }
 
 /// The file without what stands under the heads of its entries, and with one head for each run of them.
@@ -116,22 +150,22 @@ enum Line {
 
 fn cut(text: &str, size: usize) -> Pieces {
     let (mut outline, mut batches, mut entries) = (Outline::default(), Vec::new(), 0);
-    // Where the part of the outline begins, or the batch, that is not at its end yet.
-    let (mut from, mut in_batch) = (0, false);
+    // Where the part of the outline begins, or the batch, that is not at its end yet; and the heads before it.
+    let (mut from, mut before, mut in_batch) = (0, 0, false);
     for (at, line) in lines(text) {
         match line {
             Line::Head if !in_batch => {
                 outline.push(text, from..at + HEAD.len());
                 outline.heads.push(outline.text.len() - HEAD.len());
                 outline.text.push('\n');
-                (from, in_batch) = (at, true);
+                (from, before, in_batch) = (at, entries, true);
             }
             Line::Head if at - from >= size => {
-                batches.push(from..at);
-                from = at;
+                batches.push(Batch { part: from..at, before });
+                (from, before) = (at, entries);
             }
             Line::Other if in_batch => {
-                batches.push(from..at);
+                batches.push(Batch { part: from..at, before });
                 (from, in_batch) = (at, false);
             }
             _ => {}
@@ -139,7 +173,7 @@ fn cut(text: &str, size: usize) -> Pieces {
         entries += usize::from(matches!(line, Line::Head));
     }
     if in_batch {
-        batches.push(from..text.len());
+        batches.push(Batch { part: from..text.len(), before });
     } else {
         outline.push(text, from..text.len());
     }

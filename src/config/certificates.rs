@@ -3,7 +3,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
 
 use super::keys;
 use super::net::{DNS_NAME, dns_name};
@@ -23,7 +25,7 @@ pub(super) struct Context<'c> {
 pub(super) struct Inventory<'c> {
     context: &'c Context<'c>,
     seen: Seen,
-    /// Entries so far, right or wrong.
+    /// Entries up to here, right or wrong.
     read: usize,
     certificates: Vec<Certificate>,
 }
@@ -31,15 +33,15 @@ pub(super) struct Inventory<'c> {
 /// What no two entries may share, with where it was first seen.
 #[derive(Default)]
 struct Seen {
-    names: HashMap<String, Rc<str>>,
-    paths: HashMap<PathBuf, String>,
-    keys: HashSet<PathBuf>,
+    names: HashMap<String, Arc<str>, RandomState>,
+    paths: HashMap<PathBuf, String, RandomState>,
+    keys: HashSet<PathBuf, RandomState>,
 }
 
 impl<'c> Inventory<'c> {
-    /// Empty, with room for so many.
-    pub(super) fn new(context: &'c Context<'c>, room: usize) -> Inventory<'c> {
-        Inventory { context, seen: Seen::default(), read: 0, certificates: Vec::with_capacity(room) }
+    /// Empty, with room for so many; `before` it come entries that are read elsewhere.
+    pub(super) fn new(context: &'c Context<'c>, before: usize, room: usize) -> Inventory<'c> {
+        Inventory { context, seen: Seen::default(), read: before, certificates: Vec::with_capacity(room) }
     }
 
     /// Takes in every entry of a document.
@@ -55,6 +57,16 @@ impl<'c> Inventory<'c> {
         self.seen.keys.extend(readers.iter().filter_map(key_path));
         let seen = &mut self.seen;
         self.certificates.extend(readers.iter().filter_map(|reader| certificate(reader, self.context, seen)));
+    }
+
+    /// Takes in what comes next in the file; `false`: both have something that no two entries may share.
+    pub(super) fn join(&mut self, next: Inventory<'c>) -> bool {
+        self.read = next.read;
+        self.certificates.extend(next.certificates);
+        self.seen.keys.extend(next.seen.keys);
+        let mut is_new = next.seen.names.into_iter().all(|(name, at)| self.seen.names.insert(name, at).is_none());
+        is_new &= next.seen.paths.into_iter().all(|(path, at)| self.seen.paths.insert(path, at).is_none());
+        is_new
     }
 
     /// Whether the bounds of the whole hold, which a document that only has a part of it cannot tell: the number of entries, and that none
@@ -125,7 +137,7 @@ fn name(reader: &Reader<'_>, seen: &mut Seen) -> Option<String> {
         );
         return None;
     }
-    seen.names.insert(name.clone(), Rc::clone(&reader.at));
+    seen.names.insert(name.clone(), Arc::clone(&reader.at));
     Some(name)
 }
 

@@ -60,7 +60,7 @@ pub(super) fn as_a_whole(text: &str, path: &Path) -> Result<(Option<Settings>, S
     let sink = Sink::default();
     let root = Reader::root(table.get_ref(), &sink);
     let settings = document(&root, path, |context| {
-        let mut inventory = Inventory::new(context, 0);
+        let mut inventory = Inventory::new(context, 0, 0);
         inventory.read(&root);
         Some(inventory.certificates())
     });

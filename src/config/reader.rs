@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -60,7 +60,7 @@ impl Sink {
 /// A table, its place, and the keys it may have.
 pub(super) struct Reader<'d> {
     /// Path of the table, such as `certificate[1]`; empty at the top.
-    pub(super) at: Rc<str>,
+    pub(super) at: Arc<str>,
     /// Where it starts; `None` at the top.
     pub(super) span: Option<Range<usize>>,
     pub(super) sink: &'d Sink,
@@ -71,7 +71,7 @@ pub(super) struct Reader<'d> {
 impl<'d> Reader<'d> {
     /// The document itself.
     pub(super) fn root(table: &'d DeTable<'d>, sink: &'d Sink) -> Reader<'d> {
-        let reader = Reader { at: Rc::from(""), span: None, sink, table, known: &keys::ROOT };
+        let reader = Reader { at: Arc::from(""), span: None, sink, table, known: &keys::ROOT };
         reader.report_unknown();
         reader
     }
@@ -133,7 +133,7 @@ impl<'d> Reader<'d> {
             value.refuse(&format!("tables, {label} each"), None);
             return Vec::new();
         };
-        let at: Rc<str> = value.at.to_string().into();
+        let at: Arc<str> = value.at.to_string().into();
         let mut named: Vec<Named<'d>> = table
             .iter()
             .map(|(key, node)| Named {
@@ -273,23 +273,23 @@ pub(super) struct Named<'d> {
 /// Path of a value, such as `certificate[1].deploy[0]`; put into words only where it is told, which is hardly ever.
 pub(super) struct At<'d> {
     /// Path of the table, or the array, that holds it.
-    within: Rc<str>,
+    within: Arc<str>,
     key: Option<&'d str>,
     index: Option<usize>,
 }
 
 impl<'d> At<'d> {
-    fn key(within: &Rc<str>, key: &'d str) -> At<'d> {
-        At { within: Rc::clone(within), key: Some(key), index: None }
+    fn key(within: &Arc<str>, key: &'d str) -> At<'d> {
+        At { within: Arc::clone(within), key: Some(key), index: None }
     }
 
     /// Of each element of the array here, in its order.
     pub(super) fn elements(&self) -> impl Fn(usize) -> At<'d> + use<'d> {
         let (within, key) = match self.index {
-            None => (Rc::clone(&self.within), self.key),
+            None => (Arc::clone(&self.within), self.key),
             Some(_) => (self.to_string().into(), None),
         };
-        move |index| At { within: Rc::clone(&within), key, index: Some(index) }
+        move |index| At { within: Arc::clone(&within), key, index: Some(index) }
     }
 }
 

@@ -90,6 +90,24 @@ fn the_example_and_its_entries_are_read_in_batches() {
     assert!(is_read_in_batches(EXAMPLE, 0));
 }
 
+/// Those that processors read side by side are in the file's order, and must not share what two entries may not.
+#[test]
+fn what_is_read_side_by_side_is_one_inventory() {
+    let far = 5 * WORTH_A_THREAD;
+    let (many, first) = (entries(far), format!("{}{}", entry("a"), output("/etc/a.p12")));
+    assert!(is_read_in_batches(&format!("{BASE}{first}{many}{}", entry("b")), 0));
+    for last in [
+        entry("a"),
+        format!("{}{}", entry("b"), output("/etc/a.p12")),
+        format!("{}key_file = \"/etc/a.p12\"\n", entry("b")),
+        format!("{}shown = true\n", entry("b")),
+    ] {
+        assert!(!is_read_in_batches(&format!("{BASE}{first}{many}{last}"), 0), "{last}");
+    }
+    let warned = format!("{many}{}", template("\"{tittle}\""));
+    assert!(is_read_in_batches(&format!("{BASE}{first}{warned}"), 0));
+}
+
 /// Whatever else there is in a file that is read in one; each of these is for a reason of its own.
 #[test]
 fn no_cut_goes_through_a_text_nor_parts_what_belongs_together() {
@@ -157,7 +175,7 @@ fn too_many_entries_are_refused_in_one() {
 fn a_batch_ends_with_the_entry_in_which_it_is_full() {
     let one = entry("host-0").len();
     let text = format!("{BASE}{}[metrics]\n{}", entries(7), entries(2));
-    let sizes = |size: usize| cut(&text, size).batches.iter().map(|batch| batch.len() / one).collect::<Vec<_>>();
+    let sizes = |size: usize| cut(&text, size).batches.iter().map(|batch| batch.part.len() / one).collect::<Vec<_>>();
     assert_eq!(sizes(0), [1; 9]);
     assert_eq!(sizes(3 * one), [3, 3, 1, 2]);
     assert_eq!(sizes(3 * one + 1), [4, 3, 2]);
