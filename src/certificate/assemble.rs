@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::chain::{self, Path};
@@ -12,10 +13,13 @@ use super::key::{self, Key};
 use super::pem::{self, Content};
 use super::x509::Certificate;
 use super::{Error, KeyProblem, MAX_BLOCK_BYTES, MAX_BLOCKS, MAX_PIECE_BYTES, MAX_TOTAL_BYTES, Piece};
+use crate::report::Fingerprint;
 
 /// What a bundle is made of.
 pub(super) struct Parts {
     pub leaf: Certificate,
+    /// Of the leaf.
+    pub fingerprint: Fingerprint,
     /// Leaf's issuer first, no root.
     pub chain: Vec<Certificate>,
     pub key: Key,
@@ -38,7 +42,8 @@ pub(super) fn assemble(pieces: &[Piece]) -> Result<Parts, Error> {
     let Path { members, gaps } = chain::build(&leaf, &heap.certificates)?;
     let mut rest: Vec<Option<Certificate>> = heap.certificates.into_iter().map(Some).collect();
     let chain = members.iter().filter_map(|index| rest.get_mut(*index)?.take()).collect();
-    Ok(Parts { leaf, chain, key, gaps })
+    let fingerprint = Fingerprint(Sha256::digest(&leaf.der).into());
+    Ok(Parts { leaf, fingerprint, chain, key, gaps })
 }
 
 /// What was found, without doubles.

@@ -19,9 +19,9 @@ pub fn encode(bundle: &Bundle, format: Format, password: Option<&SecretString>) 
     Ok(match format {
         Format::Cert => cert(bundle),
         Format::Chain => chain(bundle),
-        Format::Fullchain => joined(&[cert(bundle), chain(bundle)]),
+        Format::Fullchain => joined(&[&cert(bundle), &chain(bundle)]),
         Format::Key => bundle.0.key.pem(),
-        Format::Combined => joined(&[cert(bundle), chain(bundle), bundle.0.key.pem()]),
+        Format::Combined => joined(&[&cert(bundle), &chain(bundle), &bundle.0.key.pem()]),
         Format::Pkcs12 => pkcs12::write(bundle, password.ok_or(Error::NoPassword)?)?,
     })
 }
@@ -29,8 +29,8 @@ pub fn encode(bundle: &Bundle, format: Format, password: Option<&SecretString>) 
 /// The five files of a generation.
 pub(super) fn files(bundle: &Bundle) -> Files {
     let (cert, chain, key) = (cert(bundle), chain(bundle), bundle.0.key.pem());
-    let fullchain = joined(&[cert.clone(), chain.clone()]);
-    let combined = joined(&[cert.clone(), chain.clone(), key.clone()]);
+    let fullchain = joined(&[&cert, &chain]);
+    let combined = joined(&[&cert, &chain, &key]);
     Files {
         files: BTreeMap::from([
             ("cert.pem", cert),
@@ -42,14 +42,17 @@ pub(super) fn files(bundle: &Bundle) -> Files {
     }
 }
 
-/// SHA-256 over the five files, in hex.
-pub(super) fn content_hash(files: &Files) -> String {
+/// SHA-256 over what all files are made of, in hex.
+pub(super) fn content_hash(bundle: &Bundle) -> String {
     let mut hash = Sha256::new();
-    for (name, bytes) in &files.files {
-        hash.update(name.as_bytes());
+    let mut take = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_be_bytes());
-        hash.update(bytes.as_slice());
-    }
+        hash.update(bytes);
+    };
+    let key = &bundle.0.key;
+    take(key.label().as_bytes());
+    take(key.der());
+    bundle.certificates().for_each(take);
     hex::encode(hash.finalize())
 }
 
@@ -59,11 +62,11 @@ fn cert(bundle: &Bundle) -> Zeroizing<Vec<u8>> {
 
 fn chain(bundle: &Bundle) -> Zeroizing<Vec<u8>> {
     let parts: Vec<_> = bundle.0.chain.iter().map(|certificate| pem::write(CERTIFICATE, &certificate.der)).collect();
-    joined(&parts)
+    joined(&parts.iter().collect::<Vec<_>>())
 }
 
 /// One after the other, in a buffer that is made once.
-fn joined(parts: &[Zeroizing<Vec<u8>>]) -> Zeroizing<Vec<u8>> {
+fn joined(parts: &[&Zeroizing<Vec<u8>>]) -> Zeroizing<Vec<u8>> {
     let mut all = Zeroizing::new(Vec::with_capacity(parts.iter().map(|part| part.len()).sum()));
     parts.iter().for_each(|part| all.extend_from_slice(part));
     all

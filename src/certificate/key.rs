@@ -3,11 +3,14 @@
 //! Start at [`Key::load`]. The content decides the form, not the PEM label. The crypto library checks that a key's private and
 //! public parts belong together, so that equal public keys prove a pair. Fails with [`KeyProblem`], which says what kind it is.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use pkcs8::der::asn1::{AnyRef, OctetStringRef};
 use pkcs8::der::{Decode, Encode};
 use pkcs8::spki::AlgorithmIdentifierRef;
 use pkcs8::{ObjectIdentifier, PrivateKeyInfoRef};
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::sign::SigningKey;
 use rustls_pki_types::PrivateKeyDer;
 use zeroize::Zeroizing;
 
@@ -24,6 +27,8 @@ pub(super) struct Key {
     pub piece: String,
     form: Form,
     der: Zeroizing<Vec<u8>>,
+    /// As the crypto library has it, until somebody takes it.
+    loaded: Mutex<Option<Arc<dyn SigningKey>>>,
 }
 
 /// How the key is written; kept as it came (PKCS#8 version 2 becomes version 1).
@@ -50,17 +55,41 @@ impl Key {
         let loaded = any_supported_type(&borrowed).map_err(|_| problem(&der))?;
         let spki = loaded.public_key().ok_or(KeyProblem::NotVerified)?.to_vec();
         let der = if form == Form::Pkcs8 { version_1(der) } else { der };
-        Ok(Key { algorithm: x509::algorithm_of(&spki), spki, piece: piece.to_owned(), form, der })
+        let loaded = Mutex::new(Some(loaded));
+        Ok(Key { algorithm: x509::algorithm_of(&spki), spki, piece: piece.to_owned(), form, der, loaded })
+    }
+
+    /// The key to sign with: as it was loaded for whoever asks first, else loaded again.
+    pub fn signing_key(&self) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+        if let Some(loaded) = self.unload() {
+            return Ok(loaded);
+        }
+        let der = PrivateKeyDer::try_from(self.der.as_slice()).map_err(|problem| rustls::Error::General(problem.to_owned()))?;
+        any_supported_type(&der)
+    }
+
+    /// Gives up what the crypto library holds.
+    pub fn unload(&self) -> Option<Arc<dyn SigningKey>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The key in PEM, in the form that it came in.
     pub fn pem(&self) -> Zeroizing<Vec<u8>> {
-        let label = match self.form {
+        pem::write(self.label(), &self.der)
+    }
+
+    /// Its PEM label, which tells its form.
+    pub fn label(&self) -> &'static str {
+        match self.form {
             Form::Pkcs1 => "RSA PRIVATE KEY",
             Form::Sec1 => "EC PRIVATE KEY",
             Form::Pkcs8 => "PRIVATE KEY",
-        };
-        pem::write(label, &self.der)
+        }
+    }
+
+    /// Its bytes, in the form that it came in.
+    pub fn der(&self) -> &[u8] {
+        &self.der
     }
 
     /// The key in PKCS#8, for formats that take no other.

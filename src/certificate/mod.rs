@@ -24,8 +24,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, UnixTime};
-use sha2::{Digest, Sha256};
+use sha1::Digest;
 use webpki::{EndEntityCert, KeyUsage};
 use zeroize::Zeroizing;
 
@@ -83,7 +84,7 @@ impl Bundle {
 
     /// SHA-256 of the leaf's DER.
     pub fn fingerprint(&self) -> Fingerprint {
-        Fingerprint(Sha256::digest(&self.0.leaf.der).into())
+        self.0.fingerprint
     }
 
     /// SHA-1 of the leaf's DER in lower-case hex, as Huawei's `show` tells it.
@@ -91,9 +92,9 @@ impl Bundle {
         hex::encode(sha1::Sha1::digest(&self.0.leaf.der))
     }
 
-    /// SHA-256 over the five files in lower-case hex: equal when, and only when, an installation would write the same bytes.
+    /// SHA-256 over key, leaf and chain in lower-case hex: equal when, and only when, an installation would write the same bytes.
     pub fn content_hash(&self) -> String {
-        encode::content_hash(&self.files())
+        encode::content_hash(self)
     }
 
     /// DNS names (and IP addresses) of the subject alternative names; the common name when there are none. Lower case.
@@ -129,6 +130,18 @@ impl Bundle {
     /// The key's algorithm and size, such as `RSA 2048`, `EC P-256` or `Ed25519`.
     pub fn key_algorithm(&self) -> &str {
         &self.0.leaf.algorithm
+    }
+
+    /// What a TLS server of rustls is given. The key is the one that was loaded to prove the pair, for whoever asks first: to load an EC key
+    /// takes as long as a signature with it.
+    pub fn certified_key(&self) -> Result<CertifiedKey, rustls::Error> {
+        let chain = self.certificates().map(|der| CertificateDer::from(der.to_vec())).collect();
+        Ok(CertifiedKey::new(chain, self.0.key.signing_key()?))
+    }
+
+    /// Gives up the key as it was loaded: nobody will sign with it. The bytes stay.
+    pub fn unload(&self) {
+        drop(self.0.key.unload());
     }
 
     /// The DER of the leaf and of its chain, as a server sends them.

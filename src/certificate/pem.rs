@@ -8,6 +8,7 @@
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use memchr::memmem::find;
 use zeroize::Zeroizing;
 
 use super::{Error, MAX_BLOCK_BYTES, Piece};
@@ -161,10 +162,6 @@ fn base64(piece: &Piece, label: &str, body: &[u8]) -> Result<Zeroizing<Vec<u8>>,
 
 fn broken(piece: &Piece, label: &str, why: &'static str) -> Error {
     Error::Pem { piece: piece.name.clone(), label: label.to_owned(), why }
-}
-
-fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
-    text.windows(needle.len()).position(|window| window == needle)
 }
 
 #[cfg(test)]
