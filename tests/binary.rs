@@ -202,7 +202,7 @@ async fn plan_says_what_would_be_done_and_changes_nothing() {
     assert_eq!(second["certificates"][0]["fingerprint"].as_str(), Some(renewed.sha256.as_str()));
     let words = host.expect(0, &["plan"]).out;
     assert!(words.contains("install") && words.contains("`www` would change"), "{words}");
-    assert!(words.contains("new pairs are tried by a TLS handshake in memory, then reload `"), "{words}");
+    assert!(words.contains("new pairs are tried by a TLS signature in memory, then reload `"), "{words}");
     assert_eq!((host.world.files(), host.world.read("state/ledger.json")), (before, ledger));
     // A damaged ledger is for a pass to put aside, not for somebody who only asks.
     host.world.write("state/ledger.json", "{\"version\":1,");

@@ -131,7 +131,7 @@ async fn what_the_servers_own_checker_refuses_never_goes_live() {
     renew_as_rsa(&site.world, "api", 1);
     let moves = Moves::of(&site.world.state().join("live"));
     let plan = sync.plan(&certsyncd::sync::Scope::default()).await.unwrap();
-    assert!(plan.targets[0].why.contains("by a TLS handshake in memory and by `nginx -t`"), "{plan:?}");
+    assert!(plan.targets[0].why.contains("by a TLS signature in memory and by `nginx -t`"), "{plan:?}");
     let report = site.world.pass(&sync).await;
     assert_eq!(moved(&moves, &NAMES), [1, 0, 0]);
     assert_eq!(actions(&report)[..2], [Action::Installed, Action::Failed], "{:?}", report.targets);

@@ -54,7 +54,7 @@ fn pass(folder: &Path, bundles: &[Bundle]) -> Result<(), Failed> {
 
 /// Whose bundle is not live yet gets it in one batch.
 fn go_live_together(store: &Store, bundle: &Bundle) -> Result<(), Failed> {
-    let (batch, mut written) = (store.batch(), Vec::new());
+    let (batch, mut written) = (store.batch(0), Vec::new());
     for name in WAVE {
         if store.live(name)?.is_none() {
             written.push((name, store.write_ahead(name, bundle, &batch)?));

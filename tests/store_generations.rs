@@ -48,7 +48,7 @@ fn the_many_of_a_batch_get_their_names_together() {
     let (_folder, store) = store();
     let bundle = &bundles(1)[0];
     let names: Vec<String> = (0..40).map(|number| format!("{number}.example.com")).collect();
-    let batch = store.batch();
+    let batch = store.batch(0);
     let written: Vec<_> = names.iter().map(|name| store.write_ahead(name, bundle, &batch).unwrap()).collect();
     let waiting = batch.waiting();
     let named = || names.iter().filter(|name| !store.generations(name).unwrap().is_empty()).count();
@@ -74,7 +74,7 @@ fn a_batch_that_is_not_settled_leaves_nothing() {
     let (_folder, store) = store();
     let bundle = &bundles(1)[0];
     let names: Vec<String> = (0..40).map(|number| format!("{number}.example.com")).collect();
-    let batch = store.batch();
+    let batch = store.batch(0);
     names.iter().for_each(|name| drop(store.write_ahead(name, bundle, &batch).unwrap()));
     drop(batch);
     assert!(strays(store.root()).is_empty());
@@ -90,7 +90,7 @@ fn one_of_a_batch_that_cannot_have_its_name_fails_alone() {
     let (_folder, store) = store();
     let bundle = &bundles(1)[0];
     let names: Vec<String> = (0..40).map(|number| format!("{number}.example.com")).collect();
-    let batch = store.batch();
+    let batch = store.batch(0);
     let written: Vec<_> = names.iter().map(|name| store.write_ahead(name, bundle, &batch).unwrap()).collect();
     let (Some(last), waiting) = (written.last(), batch.waiting()) else { panic!() };
     if waiting == 0 {

@@ -66,9 +66,10 @@ pub struct Unsettled {
 }
 
 impl Batch {
-    /// An empty one; the hidden names are in `folder`.
-    pub fn new(folder: &Path) -> Batch {
-        Batch { folder: folder.to_owned(), state: Mutex::default() }
+    /// An empty one; the hidden names are in `folder`. So many at least are to come: if they are too many to go alone, none does.
+    pub fn new(folder: &Path, sure: usize) -> Batch {
+        let alone = if sure > ALONE { ALONE } else { 0 };
+        Batch { folder: folder.to_owned(), state: Mutex::new(State { alone, ..State::default() }) }
     }
 
     /// A folder that shall have the name `path`, which must not be there, and this mode, once [`Draft::finish`] was called and the batch is

@@ -1,6 +1,7 @@
 //! `sync`, `plan`, `rollback`: passes that a person starts.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -156,17 +157,20 @@ fn stop_on_signal() -> CancellationToken {
 fn progress(step: Progress) {
     if let Progress::Looked { done, total, name } = step
         && total > 3
-        && io::stderr().is_terminal()
+        && *IS_WATCHED
     {
         let _ = write!(io::stderr(), "\r\x1b[2K{done}/{total} {name}");
     }
 }
 
 fn clear_progress() {
-    if io::stderr().is_terminal() {
+    if *IS_WATCHED {
         let _ = write!(io::stderr(), "\r\x1b[2K");
     }
 }
+
+/// Whether somebody sees standard error.
+static IS_WATCHED: LazyLock<bool> = LazyLock::new(|| io::stderr().is_terminal());
 
 fn people(report: &Report) -> String {
     let mut table = print::table(&["certificate", "", "ends", "fingerprint"]);

@@ -33,7 +33,7 @@ use crate::failpoint;
 use crate::report::{Failure, Fingerprint};
 
 pub use haproxy::{Update, loaded, update};
-pub use stage::{MAX_TOGETHER, Staged, self_check, stage, stage_all};
+pub use stage::{MAX_TOGETHER, Staged, stage, stage_all};
 pub use suspect::Named;
 pub use systemd::{UnitState, ahead_of_jobs, polkit_rule, state};
 pub use verify::{Expected, FEW_PAIRS, LOOKS_AT_ONCE, RIGHT_IN_A_ROW, judge, look, look_for, wait_all, wait_served};

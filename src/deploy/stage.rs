@@ -1,6 +1,6 @@
 //! New pairs tried before they are live: what can be known of them without touching a server.
 //!
-//! Each must complete a TLS handshake with itself, in memory ([`stage`]). Then this host's own nginx or haproxy, whichever the target is,
+//! Each must sign and verify as in a TLS handshake, in memory ([`stage`]). Then this host's own nginx or haproxy, whichever the target is,
 //! loads them by its `-t` or `-c`, many at once ([`stage_all`]): that catches what its OpenSSL refuses (weak keys, unknown curves). It reads
 //! a configuration that has nothing but these files, opens no port, writes nothing and runs as ourselves. The target's *real* configuration
 //! names the live files and, nginx's at least, cannot be read by an unprivileged user (decision 6): what only that refuses is found by the
@@ -8,21 +8,18 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConnection, ServerConfig, ServerConnection};
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, PeerIncompatible, SignatureScheme};
 use tokio::time::Instant;
-use zeroize::Zeroizing;
+use webpki::EndEntityCert;
 
 use super::command::{self, Words};
-use super::handshake::{Recorder, config};
 use super::suspect::{self, Named};
+use crate::certificate::Bundle;
 use crate::config::{Target, TargetKind};
 use crate::failpoint;
 use crate::report::Failure;
@@ -35,9 +32,6 @@ const LIMIT_OF_ALL: Duration = Duration::from_secs(60);
 
 /// Pairs in one configuration at most: a first pass over a thousand starts a handful of processes, each of some dozen megabytes.
 pub const MAX_TOGETHER: usize = 256;
-
-/// Messages to and fro in a handshake: three in TLS 1.3, four in 1.2.
-const MAX_ROUNDS: usize = 10;
 
 /// What a server's own checker said of many pairs.
 #[derive(Debug, Default)]
@@ -53,14 +47,8 @@ pub struct Staged {
 /// Why a pair will not work.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file cannot be read.
-    #[error("failed to read it")]
-    Read(#[source] io::Error),
-    /// There is no leaf, chain and key in it.
-    #[error("it is no PEM of leaf, chain and key")]
-    Pem(#[source] pem::Error),
     /// TLS itself refuses the pair.
-    #[error("it does not complete a TLS handshake with itself")]
+    #[error("its key does not do in TLS what its certificate says")]
     Tls(#[source] rustls::Error),
     /// This host's nginx or haproxy refuses the pair.
     #[error("{server} refuses it")]
@@ -77,78 +65,48 @@ impl Error {
     /// A stable word for counters.
     pub fn kind(&self) -> &'static str {
         match self {
-            Error::Read(_) => "read",
-            Error::Pem(_) => "pem",
             Error::Tls(_) => "tls",
             Error::Server { server, .. } => server,
         }
     }
 }
 
-/// Tries the pair in `combined` (leaf, chain and key of a generation that is written but not live) with itself, in memory: the work of a
-/// processor for part of a millisecond.
-pub fn stage(combined: &Path) -> Result<(), Failure> {
-    let staged = try_pair(combined);
+/// Tries a pair with itself, in memory. `combined` is the file of a generation that it stands in and that is not live. The work of a processor
+/// for a tenth of a millisecond.
+pub fn stage(combined: &Path, bundle: &Bundle) -> Result<(), Failure> {
+    let staged = bundle.certified_key().and_then(|pair| prove(&pair));
     failpoint::reach("deploy.stage");
-    staged.map_err(|source| failed(combined, source))
-}
-
-fn try_pair(combined: &Path) -> Result<(), Error> {
-    let pem = Zeroizing::new(std::fs::read(combined).map_err(Error::Read)?);
-    self_check(&pem)
+    staged.map_err(|error| failed(combined, Error::Tls(error)))
 }
 
 fn failed(combined: &Path, source: Error) -> Failure {
     super::Error::Stage { path: combined.to_owned(), source }.into()
 }
 
-/// Whether a TLS server with the pair in `pem` (leaf first, chain, key) and a client agree: in memory, at once.
-pub fn self_check(pem: &[u8]) -> Result<(), Error> {
-    let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(Error::Pem)?;
-    let key = PrivateKeyDer::from_pem_slice(pem).map_err(Error::Pem)?;
-    handshake(chain, key).map_err(Error::Tls)
+/// What a TLS 1.3 server does with a pair in a handshake, and a client with its answer (RFC 8446, 4.4.3): it signs, by a scheme that clients
+/// offer, what the certificate's key must verify. The rest of a handshake is about neither.
+fn prove(pair: &CertifiedKey) -> Result<(), rustls::Error> {
+    let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
+    let offered: Vec<SignatureScheme> = algorithms.supported_schemes().into_iter().filter(is_of_1_3).collect();
+    let signer = pair.key.choose_scheme(&offered).ok_or(PeerIncompatible::NoSignatureSchemesInCommon)?;
+    let message = [&[b' '; 64], CONTEXT, &TRANSCRIPT].concat();
+    let signature = signer.sign(&message)?;
+    let leaf = EndEntityCert::try_from(pair.end_entity_cert()?).map_err(|_| CertificateError::BadEncoding)?;
+    let mut verifiers =
+        algorithms.mapping.iter().filter(|(scheme, _)| *scheme == signer.scheme()).flat_map(|(_, verifiers)| *verifiers);
+    let is_verified = verifiers.any(|verifier| leaf.verify_signature(*verifier, &message, &signature).is_ok());
+    if is_verified { Ok(()) } else { Err(CertificateError::BadSignature.into()) }
 }
 
-fn handshake(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<(), rustls::Error> {
-    let server = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    let mut server = ServerConnection::new(Arc::new(server))?;
-    let client = config(&Arc::new(Recorder::new(None)), None);
-    let name = ServerName::try_from("localhost").map_err(|_| rustls::Error::General("no name".to_owned()))?;
-    let mut client = ClientConnection::new(Arc::new(client), name)?;
-    for _ in 0..MAX_ROUNDS {
-        pass(&mut client, &mut server)?;
-        pass(&mut server, &mut client)?;
-        if !client.is_handshaking() && !server.is_handshaking() {
-            return Ok(());
-        }
-    }
-    Err(rustls::Error::HandshakeNotComplete)
+/// Signatures in a handshake of TLS 1.3 are never PKCS#1 (RFC 8446, 4.2.3).
+fn is_of_1_3(scheme: &SignatureScheme) -> bool {
+    use SignatureScheme::{RSA_PKCS1_SHA1, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512};
+    !matches!(scheme, RSA_PKCS1_SHA1 | RSA_PKCS1_SHA256 | RSA_PKCS1_SHA384 | RSA_PKCS1_SHA512)
 }
 
-/// Carries what one side has to say to the other.
-fn pass<A, B>(
-    from: &mut impl std::ops::DerefMut<Target = rustls::ConnectionCommon<A>>,
-    to: &mut impl std::ops::DerefMut<Target = rustls::ConnectionCommon<B>>,
-) -> Result<(), rustls::Error>
-where
-    A: rustls::SideData,
-    B: rustls::SideData,
-{
-    let mut wire = Vec::new();
-    let in_memory = |error: io::Error| rustls::Error::General(error.to_string());
-    while from.wants_write() {
-        from.write_tls(&mut wire).map_err(in_memory)?;
-    }
-    let mut rest = wire.as_slice();
-    while !rest.is_empty() {
-        to.read_tls(&mut rest).map_err(in_memory)?;
-        to.process_new_packets()?;
-    }
-    Ok(())
-}
+const CONTEXT: &[u8] = b"TLS 1.3, server CertificateVerify\0";
+/// The hash of some handshake.
+const TRANSCRIPT: [u8; 32] = [0x5a; 32];
 
 /// Has the target's kind of server load all of `pairs` as this host would; `step` is told after each run of it.
 ///
@@ -270,4 +228,31 @@ fn for_nginx(pairs: &[&PathBuf]) -> String {
 fn for_haproxy(pairs: &[&PathBuf]) -> String {
     let binds: String = pairs.iter().map(|path| format!("  bind 127.0.0.1:1 ssl crt {}\n", path.display())).collect();
     format!("frontend stage\n  mode tcp\n  timeout client 1s\n  timeout connect 1s\n  timeout server 1s\n{binds}")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+mod tests {
+    use rcgen::{CertifiedKey as Issued, generate_simple_self_signed};
+    use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+    use rustls::pki_types::PrivateKeyDer;
+
+    use super::*;
+
+    /// A certificate with the key of another: what it signs gives it away.
+    #[test]
+    fn a_key_of_something_else_is_found_out() {
+        let issue = || generate_simple_self_signed(["www.example.com".to_owned()]).unwrap();
+        let pair = |certificate: &Issued<rcgen::KeyPair>, key: &Issued<rcgen::KeyPair>| {
+            let key = PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
+            CertifiedKey::new(vec![certificate.cert.der().clone()], any_supported_type(&key).unwrap())
+        };
+        let (one, another) = (issue(), issue());
+        prove(&pair(&one, &one)).unwrap();
+        let error = prove(&pair(&one, &another)).unwrap_err();
+        assert_eq!(error, rustls::Error::InvalidCertificate(rustls::CertificateError::BadSignature));
+        let failure = failed(Path::new("/state/combined.pem"), Error::Tls(error));
+        assert_eq!((failure.kind.as_str(), failure.transient), ("stage_tls", false));
+        assert!(failure.to_string().contains("/state/combined.pem"), "{failure}");
+    }
 }

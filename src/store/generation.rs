@@ -23,9 +23,9 @@ impl Store {
         self.write_now(name, bundle, None)
     }
 
-    /// Generations that are written one after the other, or side by side, and become durable together.
-    pub fn batch(&self) -> Batch {
-        Batch::new(&self.generations_folder())
+    /// Generations that are written one after the other, or side by side, and become durable together; so many at least are to come.
+    pub fn batch(&self, sure: usize) -> Batch {
+        Batch::new(&self.generations_folder(), sure)
     }
 
     /// As [`Store::write`], in a batch, each name once: the generation may be published when [`Batch::settle`] did not name it among those
@@ -41,7 +41,7 @@ impl Store {
 
     /// As [`Store::write`], but never takes the generation `unlike`, which is to be replaced.
     pub(super) fn write_now(&self, name: &str, bundle: &Bundle, unlike: Option<&str>) -> Result<Installed, Error> {
-        let batch = self.batch();
+        let batch = self.batch(0);
         let installed = self.write_unlike(name, bundle, unlike, &batch)?;
         match batch.settle().into_iter().next() {
             Some(unsettled) => Err(unsettled.error.into()),
@@ -159,6 +159,11 @@ fn refuse_too_large(folder: &std::path::Path, files: &Contents) -> Result<(), Er
     }
 }
 
+/// Whether a generation is the first that its entry ever had: none is older.
+pub fn is_first(generation: &str) -> bool {
+    sequence(generation) == Some(1)
+}
+
 /// The number in a generation's name; `None` for anything that is not one of our names (`000007-3f2a91bc7d01`).
 pub(super) fn sequence(generation: &str) -> Option<u64> {
     let (number, fingerprint) = generation.split_once('-')?;
@@ -198,7 +203,8 @@ pub(super) fn assemble(contents: &Contents, set: &[&str]) -> Result<Bundle, cert
         .filter(|(_, bytes)| !bytes.is_empty())
         .map(|(file, bytes)| Piece { name: (*file).to_owned(), bytes: bytes.clone() })
         .collect();
-    Bundle::assemble(&pieces)
+    // What is on disk was tried before it was made live: of ten thousand nobody signs with one.
+    Bundle::assemble(&pieces).inspect(Bundle::unload)
 }
 
 /// SHA-256 in lower-case hex.

@@ -30,6 +30,7 @@ use crate::atomic;
 use crate::certificate::Bundle;
 
 pub use error::Error;
+pub use generation::is_first;
 pub use output::OutputChange;
 pub use owner::{Became, become_owner};
 pub use repair::Repair;

@@ -51,6 +51,11 @@ impl Store {
 }
 
 impl Watch {
+    /// Whether there are neither a link nor a folder of `name`.
+    pub fn has_none(&self, name: &str) -> bool {
+        [&self.live, &self.generations].into_iter().all(|folder| matches!(folder.trace(Path::new(name)), Ok(None)))
+    }
+
     /// The seal of `generation` as what is live of `name`, with its outputs; `None` when something of it is missing or cannot be looked at.
     pub fn seal(&self, name: &str, generation: &str, outputs: &[Output]) -> Option<Seal> {
         let mut notes = Notes::new(&self.shared);

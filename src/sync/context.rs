@@ -16,10 +16,10 @@ use crate::config::{Certificate, EventKind, Settings};
 use crate::ledger::{Base, Ledger};
 use crate::provider::Client;
 use crate::report::Incident;
-use crate::store::{Seal, Store};
+use crate::store::Store;
 
 use super::accounts::{Account, Holdings};
-use super::quiet::{self, Quiet};
+use super::quiet::{self, Glance, Quiet};
 use super::{Progress, Scope, Sync, Sync_};
 
 /// A provider's clock further from ours than this makes every decision by dates doubtful.
@@ -118,13 +118,12 @@ impl Context {
     }
 
     /// Tells the entries about which there is nothing to do from the others, and remembers that they were looked at.
-    pub(super) fn tell_quiet(&self, ledger: &mut Ledger, seals: &[Option<Seal>], base: Option<Base>) -> Told {
+    pub(super) fn tell_quiet(&self, ledger: &mut Ledger, glances: &[Glance], base: Option<Base>) -> Told {
         let mut told = Told { quiet: Vec::with_capacity(self.places.len()), busy: Vec::new(), is_same: true };
         let since = base.map(|base| base.started);
         for (place, entry) in self.places.iter().copied().zip(self.entries()) {
-            let seal = seals.get(place).and_then(Option::as_ref);
-            let record = ledger.certificates.get_mut(&entry.name);
-            match record.and_then(|record| Some((Quiet::of(self, entry, record, seal)?, record))) {
+            let known = glances.get(place).zip(ledger.certificates.get_mut(&entry.name));
+            match known.and_then(|(glance, record)| Some((Quiet::of(self, entry, record, glance)?, record))) {
                 Some((quiet, record)) => {
                     told.is_same &= quiet.remember(entry, record, since, self.now);
                     told.quiet.push(place);

@@ -29,6 +29,8 @@ pub(super) struct Done {
     pub live: Option<Installed>,
     pub waiting: Option<Installed>,
     pub staged: Option<Installed>,
+    /// Why what is staged does not work with itself, if so.
+    pub unfit: Option<Failure>,
     /// What the file system told before anything was read.
     pub seal: Option<Seal>,
     pub finding: Finding,
@@ -45,6 +47,7 @@ impl Done {
             live: None,
             waiting: None,
             staged: None,
+            unfit: None,
             seal: None,
             finding: Finding::nothing(),
             drift: Vec::new(),
@@ -62,10 +65,13 @@ impl Done {
 
     /// The change on its way to the servers, if there is one.
     pub(super) fn change(&self) -> Option<Change> {
+        let new = self.staged.clone()?;
         Some(Change {
             entry: self.entry.clone(),
             id: self.finding.id.clone(),
-            new: self.staged.clone()?,
+            shown: live::live_of(&new),
+            new,
+            unfit: self.unfit.clone(),
             old: self.live.clone().filter(|live| !certificate::is_placeholder(&live.bundle)),
             stage: Stage::Staged,
             error: None,

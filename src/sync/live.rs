@@ -146,10 +146,11 @@ fn hash(bytes: &[u8]) -> String {
 pub(super) fn note_live(
     record: &mut CertificateRecord,
     installed: &Installed,
+    shown: Arc<Live>,
     outputs: BTreeMap<String, String>,
     now: Timestamp,
 ) {
-    record.live = Some(live_of(installed));
+    record.live = Some(shown);
     record.hashes = Hashes::from(&installed.hashes);
     record.seal = None;
     record.outputs = outputs;

@@ -1,17 +1,18 @@
 //! One entry: what is on disk put right, what its provider has, and a new generation complete but not live.
 //!
-//! Start at [`Sync::look`]. It never fails: what went wrong with an entry, down to a panic, is in its [`Done`]. New generations are written one
-//! by one, each in its entry's own task, and become durable many at once ([`Batch`]).
+//! Start at [`Sync::look`]. It never fails: what went wrong with an entry, down to a panic, is in its [`Done`]. Each entry is looked at in a
+//! task of its own; new generations are written some in a go, and become durable many at once ([`Batch`]), while the next are fetched.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::timeout;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::atomic::{Batch, Unsettled};
@@ -19,13 +20,19 @@ use crate::certificate;
 use crate::config::Certificate;
 use crate::ledger::{CertificateRecord, Ledger};
 use crate::report::Failure;
-use crate::store::{self, Installed, Seal, Store};
+use crate::store::{self, Installed, Store};
 
 use super::context::{Context, far};
+use super::deliver::unfit;
 use super::done::Done;
 use super::gather::{Case, Finding, Verdict, gather};
+use super::quiet::Glance;
 use super::{Progress, Sync, Sync_, live};
 
+/// New generations that one thread writes in a go, which is woken once for all of them.
+const TOGETHER: usize = 16;
+/// Entries that were fetched and are not written yet: a disk that hangs stops the fetching.
+const MAX_UNWRITTEN: usize = 4 * TOGETHER;
 /// New generations that wait to become durable: the disk writes these while the next ones are fetched, and a crash costs no more of what was
 /// fetched.
 const MAX_WAITING: usize = 256;
@@ -38,50 +45,110 @@ impl Sync {
         &self,
         context: &Arc<Context>,
         places: &[usize],
-        mut seals: Vec<Option<Seal>>,
+        mut glances: Vec<Glance>,
         ledger: &Ledger,
         stop: &CancellationToken,
         progress: &(dyn Fn(Progress) + Send + Sync_),
     ) -> BTreeMap<usize, Done> {
-        let room = Arc::new(Semaphore::new(self.settings.daemon.concurrency.max(1)));
-        let batch = Arc::new(self.store.batch());
-        let mut tasks = JoinSet::new();
-        let mut names = BTreeMap::new();
+        let concurrency = self.settings.daemon.concurrency.max(1);
+        let (room, hands) = (Arc::new(Semaphore::new(concurrency)), Arc::new(Semaphore::new(concurrency + MAX_UNWRITTEN)));
+        let is_new = |place: &usize| self.settings.certificates.get(*place).is_some_and(|entry| !has_live(ledger, &entry.name));
+        let batch = Arc::new(self.store.batch(places.iter().filter(|place| is_new(place)).count()));
+        let (mut tasks, mut names) = (JoinSet::new(), BTreeMap::new());
         let quiet = context.places.len() - places.len();
         for place in places.iter().copied() {
             let Some(entry) = self.settings.certificates.get(place) else { continue };
             let record = ledger.certificates.get(&entry.name).map(|record| (**record).clone()).unwrap_or_default();
-            let seal = seals.get_mut(place).and_then(Option::take);
-            let (context, entry, room, stop) = (context.clone(), entry.clone(), room.clone(), stop.clone());
-            let batch = batch.clone();
+            let glance = glances.get_mut(place).map(std::mem::take).unwrap_or_default();
+            let (context, entry, room, hands, stop) = (context.clone(), entry.clone(), room.clone(), hands.clone(), stop.clone());
             let task = tasks.spawn(async move {
+                let hand = hands.acquire_owned().await.ok()?;
                 let _place = room.acquire_owned().await.ok()?;
-                context.one(&entry, record, seal, &batch, &stop).await.map(|done| (place, done))
+                let done = context.one(&entry, record, glance, &stop).await?;
+                Some(Fetched { place, done, _hand: Some(hand) })
             });
             names.insert(task.id(), place);
         }
-        let (mut found, mut lost) = (BTreeMap::new(), Lost::default());
-        while let Some(joined) = tasks.join_next_with_id().await {
-            let (place, done) = match joined {
-                Ok((_, Some(done))) => done,
-                Ok((_, None)) => continue,
-                Err(error) => {
-                    let Some(place) = names.get(&error.id()).copied() else { continue };
-                    let Some(entry) = self.settings.certificates.get(place) else { continue };
-                    (place, Done::panicked(entry, ledger))
+        let (mut found, mut lost, mut fetched) = (BTreeMap::new(), Lost::default(), Vec::new());
+        let (mut looked, mut ticks) = (quiet, 0);
+        let (mut writing, mut settling) = (JoinSet::new(), JoinSet::new());
+        loop {
+            if fetched.len() >= TOGETHER || (tasks.is_empty() && !fetched.is_empty()) {
+                let (store, batch, group) = (self.store.clone(), batch.clone(), std::mem::take(&mut fetched));
+                writing.spawn_blocking(move || write_all(&store, &batch, group));
+            }
+            let is_over = tasks.is_empty() && writing.is_empty();
+            if settling.is_empty() && batch.waiting() >= if is_over { 1 } else { MAX_WAITING } {
+                let batch = batch.clone();
+                settling.spawn_blocking(move || batch.settle());
+                ticks = 0;
+            }
+            tokio::select! {
+                Some(joined) = tasks.join_next_with_id() => {
+                    let one = match joined {
+                        Ok((_, Some(one))) => one,
+                        Ok((_, None)) => continue,
+                        Err(error) => {
+                            let Some(place) = names.get(&error.id()).copied() else { continue };
+                            let Some(entry) = self.settings.certificates.get(place) else { continue };
+                            Fetched { place, done: Done::panicked(entry, ledger), _hand: None }
+                        }
+                    };
+                    looked += 1;
+                    progress(Progress::Looked { done: looked, total: context.places.len(), name: one.done.entry.name.clone() });
+                    if matches!(one.done.finding.verdict, Verdict::Install { .. }) {
+                        fetched.push(one);
+                    } else {
+                        found.insert(one.place, one.done);
+                    }
                 }
-            };
-            let done_so_far = quiet + found.len() + 1;
-            progress(Progress::Looked { done: done_so_far, total: context.places.len(), name: done.entry.name.clone() });
-            found.insert(place, done);
-            if batch.waiting() >= MAX_WAITING {
-                lost.settle(&batch, progress).await;
+                Some(written) = writing.join_next() => found.extend(written.unwrap_or_default()),
+                Some(settled) = settling.join_next() => lost.note(settled),
+                () = sleep(PATIENCE.1), if !settling.is_empty() && ticks < PATIENCE.0 => {
+                    progress(Progress::Step);
+                    ticks += 1;
+                }
+                else => break,
             }
         }
-        lost.settle(&batch, progress).await;
         found.values_mut().for_each(|done| lost.give_up(done));
         found
     }
+}
+
+/// An entry whose provider was asked.
+struct Fetched {
+    place: usize,
+    done: Done,
+    /// Its place among those that are not written yet.
+    _hand: Option<OwnedSemaphorePermit>,
+}
+
+/// Writes new generations; a defect that ends the writing of one is its own failure.
+fn write_all(store: &Store, batch: &Batch, group: Vec<Fetched>) -> Vec<(usize, Done)> {
+    let write = |mut one: Fetched| {
+        if catch_unwind(AssertUnwindSafe(|| write(store, batch, &mut one.done))).is_err() {
+            (one.done.staged, one.done.finding.verdict) = (None, Verdict::Failed(panicked()));
+        }
+        (one.place, one.done)
+    };
+    group.into_iter().map(write).collect()
+}
+
+/// Writes the new generation, complete, but not live; it is durable once its batch is settled. Meanwhile it is tried with itself.
+fn write(store: &Store, batch: &Batch, done: &mut Done) {
+    let Verdict::Install { bundle, .. } = &done.finding.verdict else { return };
+    match store.write_ahead(&done.entry.name, bundle, batch) {
+        Ok(installed) => {
+            done.unfit = if done.entry.deploy.is_empty() { None } else { unfit(&installed) };
+            done.staged = Some(installed);
+        }
+        Err(error) => done.finding.verdict = Verdict::Failed(Failure::new(error.kind(), &error).hint(error.hint())),
+    }
+}
+
+fn has_live(ledger: &Ledger, name: &str) -> bool {
+    ledger.certificates.get(name).is_some_and(|record| record.live.is_some())
 }
 
 /// What did not become durable, and why.
@@ -94,22 +161,6 @@ struct Lost {
 }
 
 impl Lost {
-    /// Makes durable what waits for it.
-    async fn settle(&mut self, batch: &Arc<Batch>, progress: &(dyn Fn(Progress) + Send + Sync_)) {
-        if batch.waiting() == 0 {
-            return;
-        }
-        let settling = batch.clone();
-        let mut settling = tokio::task::spawn_blocking(move || settling.settle());
-        for _ in 0..PATIENCE.0 {
-            if let Ok(settled) = timeout(PATIENCE.1, &mut settling).await {
-                return self.note(settled);
-            }
-            progress(Progress::Step);
-        }
-        self.note(settling.await);
-    }
-
     fn note(&mut self, settled: Result<Vec<Unsettled>, JoinError>) {
         match settled {
             Err(_panic) => self.all = Some(panicked()),
@@ -132,26 +183,25 @@ impl Lost {
 }
 
 impl Context {
-    /// One entry: what is on disk put right, what the provider has, and the new generation complete but not live. `None`: stopped
-    /// before it was known what the provider has; what touches the disk is always finished.
+    /// One entry: what is on disk put right, and what the provider has. `None`: stopped before that was known; what touches the disk is always
+    /// finished.
     async fn one(
         &self,
         entry: &Certificate,
         record: CertificateRecord,
-        seal: Option<Seal>,
-        batch: &Arc<Batch>,
+        glance: Glance,
         stop: &CancellationToken,
     ) -> Option<Done> {
         if stop.is_cancelled() {
             return None;
         }
-        let mut done = Done { seal, ..Done::new(entry, record) };
-        if !self.tend(&mut done).await {
+        let mut done = Done { seal: glance.seal, ..Done::new(entry, record) };
+        let is_tidy = glance.is_bare && !entry.placeholder;
+        if !is_tidy && !self.tend(&mut done).await {
             // Who cannot see what is live cannot know what is earlier, or covers less: nothing is put in its place.
             return Some(done);
         }
         done.finding = stop.run_until_cancelled(self.find(entry, &done)).await?;
-        self.stage(&mut done, batch).await;
         Some(done)
     }
 
@@ -192,20 +242,6 @@ impl Context {
                 done.problem = Some(panicked());
                 false
             }
-        }
-    }
-
-    /// Writes the new generation, complete, but not live; it is durable once its batch is settled.
-    async fn stage(&self, done: &mut Done, batch: &Arc<Batch>) {
-        let Verdict::Install { bundle, .. } = &done.finding.verdict else { return };
-        let (store, name, bundle, batch) = (self.store.clone(), done.entry.name.clone(), bundle.clone(), batch.clone());
-        let written = tokio::task::spawn_blocking(move || store.write_ahead(&name, &bundle, &batch)).await;
-        match written {
-            Ok(Ok(installed)) => done.staged = Some(installed),
-            Ok(Err(error)) => {
-                done.finding.verdict = Verdict::Failed(Failure::new(error.kind(), &error).hint(error.hint()));
-            }
-            Err(_panic) => done.finding.verdict = Verdict::Failed(panicked()),
         }
     }
 }

@@ -9,16 +9,17 @@ use foldhash::fast::RandomState;
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::rules;
-use crate::config::{Certificate, EventKind};
+use crate::config::EventKind;
 use crate::failpoint;
-use crate::ledger::{self, Base, Beginning, Ledger, Loaded, Mark, PassRecord, ProviderRecord};
+use crate::ledger::{self, Base, Beginning, Ledger, Loaded, PassRecord, ProviderRecord};
 use crate::report::{Action, CertificateReport, Incident, Report};
-use crate::store::{KEEP, Seal};
+use crate::store::{KEEP, is_first};
 
 use super::context::Told;
 use super::deliver::{Change, Delivery};
 use super::done::Done;
-use super::{Error, LOCK_WAIT, Memory, Progress, Scope, Sync, Sync_, quiet};
+use super::quiet::{self, Glance};
+use super::{Error, LOCK_WAIT, Memory, Progress, Scope, Sync, Sync_};
 
 impl Sync {
     /// One pass over the entries of `scope`.
@@ -35,16 +36,16 @@ impl Sync {
         let beginning = Ledger::begin(self.store.root())?;
         self.recall(beginning.providers());
         let (context, known) = tokio::join!(self.watched(progress, self.context(scope, stop)), self.known(beginning, scope));
-        let (Memory { mut ledger, base }, seals) = known?;
+        let (Memory { mut ledger, base }, glances) = known?;
         let context = Arc::new(context);
         let mut incidents: Vec<Incident> = ledger_rebuilt(&ledger).into_iter().collect();
-        self.sweep(&ledger, &seals)?;
+        self.sweep(&glances)?;
         progress(Progress::Step);
         context.tell_refused_listings(&mut ledger);
         incidents.extend(self.skewed());
         incidents.extend(scope.incidents.iter().cloned());
-        let Told { quiet, busy, is_same } = context.tell_quiet(&mut ledger, &seals, base);
-        let found = self.watched(progress, self.look(&context, &busy, seals, &ledger, stop, progress)).await;
+        let Told { quiet, busy, is_same } = context.tell_quiet(&mut ledger, &glances, base);
+        let found = self.watched(progress, self.look(&context, &busy, glances, &ledger, stop, progress)).await;
         failpoint::reach("sync.looked");
         let whole = scope.names.is_none() && found.len() + quiet.len() == self.settings.certificates.len();
         let mut delivery = Delivery::new(&self.settings, &self.store, &self.clock, &mut ledger, stop, progress);
@@ -52,7 +53,7 @@ impl Sync {
         delivery.by_hand = scope.by_hand;
         let looked_at = found.values().map(|done| &done.entry).chain(quiet::entries(&self.settings, &quiet));
         delivery.entries = looked_at.map(|entry| (entry.name.as_str(), entry)).collect();
-        delivery.changes = found.values().filter_map(Done::change).map(|change| (change.entry.name.clone(), change)).collect();
+        delivery.changes.extend(found.values().filter_map(Done::change).map(|change| (change.entry.name.clone(), change)));
         for done in found.values() {
             done.remember(delivery.ledger, context.now);
         }
@@ -78,7 +79,10 @@ impl Sync {
         };
         if report.is_ok() {
             // Not only what changed now: a pass that died left its generations too, and broke the seal by that.
-            busy.iter().filter_map(|place| self.settings.certificates.get(*place)).for_each(|entry| self.prune(&entry.name));
+            let alone: HashSet<&str, RandomState> =
+                report.certificates.iter().filter(|one| is_alone(one)).map(|one| one.name.as_str()).collect();
+            let due = quiet::entries(&self.settings, &busy).filter(|entry| !alone.contains(entry.name.as_str()));
+            due.for_each(|entry| self.prune(&entry.name));
         }
         // Nothing at all changed but the time: then that is all that is written down.
         let is_quiet = report.whole && found_none && is_same && delivered.is_asleep && report.incidents.is_empty();
@@ -108,14 +112,14 @@ impl Sync {
     }
 
     /// The memory, and what the disk tells meanwhile; while the providers are asked, which takes as long.
-    async fn known(&self, beginning: Beginning, scope: &Scope) -> Result<(Memory, Vec<Option<Seal>>), Error> {
+    async fn known(&self, beginning: Beginning, scope: &Scope) -> Result<(Memory, Vec<Glance>), Error> {
         let Memory { ledger, base } = match tokio::task::spawn_blocking(move || memory(beginning)).await {
             Ok(memory) => memory?,
             Err(error) => error.try_into_panic().map_or(Err(Error::Stopped), |panic| resume_unwind(panic))?,
         };
         let ledger = Arc::new(ledger);
-        let seals = self.seals(&ledger, scope).await;
-        Ok((Memory { ledger: Arc::unwrap_or_clone(ledger), base }, seals))
+        let glances = self.glance(&ledger, scope).await;
+        Ok((Memory { ledger: Arc::unwrap_or_clone(ledger), base }, glances))
     }
 
     /// The memory as it lies on disk.
@@ -171,14 +175,9 @@ impl Sync {
     }
 
     /// Removes what a crash left behind. Folders of entries that are untouched, or not looked at in this pass, hold nothing of that kind.
-    fn sweep(&self, ledger: &Ledger, seals: &[Option<Seal>]) -> Result<(), Error> {
-        let entries = self.settings.certificates.iter().zip(seals);
-        let is_sealed = |(entry, seal): (&Certificate, &Option<Seal>)| {
-            let known = ledger.certificates.get(&entry.name).and_then(|record| record.seal);
-            known.is_some() && known == seal.as_ref().map(|seal| Mark(seal.mark))
-        };
-        let sealed: HashSet<&str, RandomState> =
-            entries.filter(|pair| is_sealed(*pair)).map(|(entry, _)| entry.name.as_str()).collect();
+    fn sweep(&self, glances: &[Glance]) -> Result<(), Error> {
+        let untouched = self.settings.certificates.iter().zip(glances).filter(|(_, glance)| glance.is_untouched);
+        let sealed: HashSet<&str, RandomState> = untouched.map(|(entry, _)| entry.name.as_str()).collect();
         for stray in self.store.sweep_besides(|name| sealed.contains(name))? {
             tracing::info!("removed stray `{}`", stray.display());
         }
@@ -222,6 +221,11 @@ fn memory(beginning: Beginning) -> Result<Memory, ledger::Error> {
 pub(super) fn ledger_rebuilt(ledger: &Ledger) -> Option<Incident> {
     let why = ledger.rebuilt.as_ref()?;
     Some(Incident { event: EventKind::LedgerRebuilt, provider: None, certificates: Vec::new(), message: why.clone() })
+}
+
+/// Whether what is live is all that an entry ever had, so that nothing of it can be old.
+fn is_alone(certificate: &CertificateReport) -> bool {
+    certificate.first && certificate.live.as_ref().is_some_and(|live| is_first(&live.generation))
 }
 
 /// What the report says of an entry is on its way to people: it need not be made up for.

@@ -134,9 +134,9 @@ impl Sync {
 /// How new pairs are tried before they are live, as [`crate::deploy::stage`] and [`crate::deploy::stage_all`] do.
 fn staged(target: &Target) -> &'static str {
     match target.kind {
-        TargetKind::Haproxy { .. } => "new pairs are tried by a TLS handshake in memory and by `haproxy -c`",
-        TargetKind::Nginx => "new pairs are tried by a TLS handshake in memory and by `nginx -t`",
-        TargetKind::Command => "new pairs are tried by a TLS handshake in memory",
+        TargetKind::Haproxy { .. } => "new pairs are tried by a TLS signature in memory and by `haproxy -c`",
+        TargetKind::Nginx => "new pairs are tried by a TLS signature in memory and by `nginx -t`",
+        TargetKind::Command => "new pairs are tried by a TLS signature in memory",
     }
 }
 

@@ -1,9 +1,11 @@
 //! Entries about which there is nothing to do, told without reading a file: by the listing, the ledger, and the notes of the file system.
 //!
-//! Start at [`Sync::seals`], which looks at the disk while the providers are asked, then [`Quiet::of`]. Whatever is in doubt is no quiet
+//! Start at [`Sync::glance`], which looks at the disk while the providers are asked, then [`Quiet::of`]. Whatever is in doubt is no quiet
 //! entry and gets the full look of [`super::pass`], which is also due once a day for each.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::available_parallelism;
 
 use jiff::Timestamp;
@@ -13,56 +15,79 @@ use crate::config::{Certificate, Format, Settings, Wanted};
 use crate::ledger::{CertificateRecord, Ledger, Mark};
 use crate::provider::Listed;
 use crate::report::{Action, CertificateReport, Live};
-use crate::store::{Seal, Store};
+use crate::store::Seal;
 
 use super::accounts::{Account, is_seen};
 use super::context::Context;
 use super::done::is_untold;
 use super::gather::{current_id, demanded, is_wanted};
 use super::successor::{self, Wish};
-use super::{Scope, Sync};
+use super::{Scope, Sync, Sync_};
 
 /// Threads that look at the disk at most: more wait for each other in the kernel.
 const MAX_THREADS: usize = 4;
+/// Entries that a thread takes at once.
+const PART: usize = 128;
+
+/// What the disk tells of an entry without reading a file.
+#[derive(Clone, Default)]
+pub(super) struct Glance {
+    /// Of what is live; `None` where there is nothing to compare, or that is missing.
+    pub seal: Option<Seal>,
+    /// Whether it is the seal that was remembered: then nobody touched what is live.
+    pub is_untouched: bool,
+    /// Whether nothing of it is there, and nothing is remembered: it was never installed.
+    pub is_bare: bool,
+}
 
 impl Sync {
-    /// The seals of what is live on disk, by place in the inventory; `None` where there is nothing to compare, or that is missing.
-    pub(super) async fn seals(&self, ledger: &Arc<Ledger>, scope: &Scope) -> Vec<Option<Seal>> {
-        let size = self.settings.certificates.len();
-        let threads = available_parallelism().map_or(1, usize::from).clamp(1, MAX_THREADS);
-        let part = size.div_ceil(threads).max(1);
-        let names = Arc::new(scope.names.clone());
-        let mut looks = Vec::new();
-        for start in (0..size).step_by(part) {
-            let (settings, store, ledger, names) = (self.settings.clone(), self.store.clone(), ledger.clone(), names.clone());
-            looks.push(tokio::task::spawn_blocking(move || {
-                let entries = settings.certificates.iter().skip(start).take(part);
-                let chosen = |entry: &Certificate| names.as_ref().as_ref().is_none_or(|names| names.contains(&entry.name));
-                look(entries, &store, &ledger, chosen)
-            }));
-        }
-        let mut seals = Vec::with_capacity(size);
-        for look in looks {
-            seals.extend(look.await.unwrap_or_default());
-            seals.resize(seals.len().div_ceil(part) * part, None);
-        }
-        seals.resize(size, None);
-        seals
+    /// A glance at each entry in scope, by place in the inventory.
+    pub(super) async fn glance(&self, ledger: &Arc<Ledger>, scope: &Scope) -> Vec<Glance> {
+        let (settings, store, ledger, names) = (self.settings.clone(), self.store.clone(), ledger.clone(), scope.names.clone());
+        in_parts(self.settings.certificates.len(), move |part| {
+            let Some(watch) = store.watch() else { return Vec::new() };
+            let glance = |entry: &Certificate| {
+                let Some(record) = ledger.certificates.get(&entry.name) else {
+                    return Some(Glance { is_bare: watch.has_none(&entry.name), ..Glance::default() });
+                };
+                let seal = watch.seal(&entry.name, &record.live.as_ref()?.generation, &entry.outputs)?;
+                Some(Glance { is_untouched: record.seal == Some(Mark(seal.mark)), seal: Some(seal), is_bare: false })
+            };
+            let chosen = |entry: &&Certificate| names.as_ref().is_none_or(|names| names.contains(&entry.name));
+            let entries = settings.certificates.get(part).unwrap_or_default();
+            entries.iter().map(|entry| Some(entry).filter(chosen).and_then(glance).unwrap_or_default()).collect()
+        })
+        .await
     }
 }
 
-fn look<'a>(
-    entries: impl Iterator<Item = &'a Certificate>,
-    store: &Store,
-    ledger: &Ledger,
-    chosen: impl Fn(&Certificate) -> bool,
-) -> Vec<Option<Seal>> {
-    let Some(watch) = store.watch() else { return Vec::new() };
-    let seal = |entry: &Certificate| {
-        let live = ledger.certificates.get(&entry.name)?.live.as_ref()?;
-        watch.seal(&entry.name, &live.generation, &entry.outputs)
+/// What `judge` says of each of so many, some threads at work; the default where it says nothing, or a defect ended it.
+async fn in_parts<T>(size: usize, judge: impl Fn(Range<usize>) -> Vec<T> + Send + Sync_ + 'static) -> Vec<T>
+where
+    T: Clone + Default + Send + 'static,
+{
+    let threads = available_parallelism().map_or(1, usize::from).min(MAX_THREADS).min(size.div_ceil(PART));
+    let shared = Arc::new((judge, AtomicUsize::new(0)));
+    let work = |_| {
+        let shared = shared.clone();
+        tokio::task::spawn_blocking(move || {
+            let (judge, next) = &*shared;
+            let part = || {
+                let start = next.fetch_add(PART, Ordering::Relaxed);
+                (start < size).then(|| (start, judge(start..size.min(start + PART))))
+            };
+            std::iter::from_fn(part).collect::<Vec<_>>()
+        })
     };
-    entries.map(|entry| if chosen(entry) { seal(entry) } else { None }).collect()
+    let works: Vec<_> = (0..threads).map(work).collect();
+    drop(shared);
+    let mut all = vec![T::default(); size];
+    for work in works {
+        for (start, part) in work.await.unwrap_or_default() {
+            all.iter_mut().skip(start).zip(part).for_each(|(place, told)| *place = told);
+        }
+    }
+    all
 }
 
 /// The proof that there is nothing to do for an entry.
@@ -72,9 +97,8 @@ pub(super) struct Quiet<'a> {
 
 impl<'a> Quiet<'a> {
     /// `None`: there may be something to do.
-    pub fn of(context: &'a Context, entry: &Certificate, record: &CertificateRecord, seal: Option<&Seal>) -> Option<Quiet<'a>> {
-        let is_untouched = record.seal.is_some() && record.seal == seal.map(|seal| Mark(seal.mark));
-        if !is_untouched || context.force || !is_settled(entry, record, context.now) {
+    pub fn of(context: &'a Context, entry: &Certificate, record: &CertificateRecord, glance: &Glance) -> Option<Quiet<'a>> {
+        if !glance.is_untouched || context.force || !is_settled(entry, record, context.now) {
             return None;
         }
         let account = context.accounts.get(&entry.provider)?;

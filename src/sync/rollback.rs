@@ -9,7 +9,7 @@ use crate::ledger::{Hashes, Ledger, Rejection};
 use crate::report::{Action, CertificateReport, Report};
 use crate::store::Installed;
 
-use super::deliver::{Change, Delivery, Stage};
+use super::deliver::{Change, Delivery, Stage, unfit};
 use super::pass::ledger_rebuilt;
 use super::{Error, LOCK_WAIT, Memory, Scope, Sync, live};
 
@@ -32,7 +32,16 @@ impl Sync {
         self.remember_rollback(&mut ledger, entry, live.as_ref(), &earlier);
         // Before the link moves: a link that is older than the ledger says would be put back by the next pass, a newer one would not.
         ledger.save(self.store.root())?;
-        let change = Change { entry: entry.clone(), id: None, new: earlier, old: live, stage: Stage::Staged, error: None };
+        let change = Change {
+            entry: entry.clone(),
+            id: None,
+            shown: live::live_of(&earlier),
+            unfit: unfit(&earlier),
+            new: earlier,
+            old: live,
+            stage: Stage::Staged,
+            error: None,
+        };
         let mut delivery = Delivery::new(&self.settings, &self.store, &self.clock, &mut ledger, stop, &|_| ());
         delivery.by_hand = true;
         delivery.entries = BTreeMap::from([(entry.name.as_str(), entry)]);

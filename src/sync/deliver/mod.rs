@@ -36,6 +36,7 @@ use crate::store::{Installed, Store};
 
 use super::{Progress, live};
 
+pub(super) use publish::unfit;
 pub(super) use ready::is_urgent;
 pub(super) use tell::{not_running, rests};
 
@@ -52,6 +53,10 @@ pub(super) struct Change {
     /// The provider's id of `new`.
     pub id: Option<String>,
     pub new: Installed,
+    /// What is told of `new`.
+    pub shown: Arc<Live>,
+    /// Why `new` does not work with itself, if so.
+    pub unfit: Option<Failure>,
     /// What was live before; never a placeholder.
     pub old: Option<Installed>,
     pub stage: Stage,
@@ -137,7 +142,8 @@ impl<'a> Delivery<'a> {
         self.look_before(&targets).await;
         self.recognise_served(&targets);
         self.try_pairs(&targets).await;
-        let ready: BTreeMap<String, Readiness> = targets.iter().map(|t| (t.name.clone(), self.readiness(t))).collect();
+        let mut ready = BTreeMap::new();
+        ready.extend(targets.iter().map(|target| (target.name.clone(), self.readiness(target))));
         self.go_live(&ready);
         for target in &targets {
             let report = match ready.get(&target.name) {
@@ -178,7 +184,7 @@ impl<'a> Delivery<'a> {
     /// What is to be served for an entry: the change on its way, unless it was rolled back, else what is live.
     fn target_live(&self, name: &str) -> Option<Arc<Live>> {
         match self.changes.get(name) {
-            Some(change) if matches!(change.stage, Stage::Staged | Stage::Live) => Some(live::live_of(&change.new)),
+            Some(change) if matches!(change.stage, Stage::Staged | Stage::Live) => Some(change.shown.clone()),
             Some(Change { old: Some(old), .. }) => Some(live::live_of(old)),
             _ => self.ledger.certificates.get(name).and_then(|record| record.live.clone()),
         }

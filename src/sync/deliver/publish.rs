@@ -3,12 +3,8 @@
 //! What does not work with itself, or what this host's nginx or haproxy will not load, never goes live.
 
 use std::collections::BTreeMap;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::Arc;
-
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 use crate::config::{Certificate, Target};
 use crate::deploy;
@@ -26,10 +22,10 @@ impl Delivery<'_> {
     /// Every new pair is tried before it goes live, as far as its targets allow that; what fails stays out.
     pub(super) async fn try_pairs(&mut self, targets: &[Target]) {
         for target in targets {
-            let names: Vec<String> =
-                self.changes.values().filter(|c| c.entry.deploy.contains(&target.name)).map(|c| c.entry.name.clone()).collect();
-            let mut refused = self.try_alone(&names).await;
-            let fit: Vec<String> = names.into_iter().filter(|name| !refused.contains_key(name)).collect();
+            let changes = || self.changes.iter().filter(|(_, change)| change.entry.deploy.contains(&target.name));
+            let mut refused: BTreeMap<String, Failure> = BTreeMap::new();
+            refused.extend(changes().filter_map(|(name, change)| Some((name.clone(), change.unfit.clone()?))));
+            let fit: Vec<String> = changes().filter(|(_, change)| change.unfit.is_none()).map(|(name, _)| name.clone()).collect();
             refused.extend(self.try_together(target, &fit).await);
             for (name, failure) in refused {
                 let failure = failure.context(format!("`{}` would not take the new certificate of `{name}`", target.name));
@@ -37,31 +33,6 @@ impl Delivery<'_> {
                 self.turn_away(&name, failure);
             }
         }
-    }
-
-    /// Tries new pairs with themselves, some in each of a few threads. Those that fail.
-    async fn try_alone(&self, names: &[String]) -> BTreeMap<String, Failure> {
-        let pairs: Vec<(String, PathBuf)> = names
-            .iter()
-            .filter_map(|name| self.changes.get(name))
-            .map(|change| (change.entry.name.clone(), combined(&change.new)))
-            .collect();
-        let part = pairs.len().div_ceil(self.settings.daemon.concurrency.max(1)).clamp(1, MAX_PART);
-        let room = Arc::new(Semaphore::new(self.settings.daemon.concurrency.max(1)));
-        let mut tries = JoinSet::new();
-        for pairs in pairs.chunks(part).map(<[_]>::to_vec) {
-            let room = room.clone();
-            tries.spawn(async move {
-                let _place = room.acquire_owned().await;
-                tokio::task::spawn_blocking(move || try_each(pairs)).await.unwrap_or_default()
-            });
-        }
-        let mut refused = BTreeMap::new();
-        while let Some(done) = tries.join_next().await {
-            self.step();
-            refused.extend(done.unwrap_or_default());
-        }
-        refused
     }
 
     /// Has the target's kind of server load new pairs, all at once. Those that it refuses, and not the one before of the same entry: where
@@ -164,28 +135,25 @@ impl Delivery<'_> {
             Placed::Live { outputs, failed } => {
                 change.stage = if new { Stage::Live } else { Stage::RolledBack };
                 change.error = failed;
-                live::note_live(record, installed, outputs, self.clock.now());
+                let shown = if new { change.shown.clone() } else { live::live_of(installed) };
+                live::note_live(record, installed, shown, outputs, self.clock.now());
             }
             Placed::Failed(failure) => change.error = Some(failure),
         }
     }
 }
 
-/// Those of some pairs that fail. Where a defect of ours ends a try, that is not the pair's fault: it goes on as if it could not be tried, and
-/// the server's own test remains.
-fn try_each(pairs: Vec<(String, PathBuf)>) -> Vec<(String, Failure)> {
-    let attempt = |(name, combined): (String, PathBuf)| match catch_unwind(|| deploy::stage(&combined)) {
-        Ok(tried) => tried.err().map(|failure| (name, failure)),
+/// Why a new pair does not work with itself, if so. Where a defect of ours ends the try, that is not the pair's fault: it goes on as if it
+/// could not be tried, and the server's own test remains.
+pub(in super::super) fn unfit(installed: &Installed) -> Option<Failure> {
+    match catch_unwind(AssertUnwindSafe(|| deploy::stage(&combined(installed), &installed.bundle))) {
+        Ok(tried) => tried.err(),
         Err(_panic) => {
             tracing::error!("failed to try a new certificate: a defect of certsyncd ended it");
             None
         }
-    };
-    pairs.into_iter().filter_map(attempt).collect()
+    }
 }
-
-/// Pairs that are tried in one go: after so many whoever watches hears of it.
-const MAX_PART: usize = 256;
 
 /// Leaf, chain and key of a generation in one file.
 fn combined(installed: &Installed) -> PathBuf {
