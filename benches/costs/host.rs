@@ -206,6 +206,20 @@ pub fn id(number: usize) -> String {
     format!("cds-0000-{number:08}")
 }
 
+/// How long ext4 passes over an inode that was freed: a minute, and five more while that is not written (`recently_deleted` in its sources).
+pub const MEMORY: Duration = Duration::from_secs(6 * 60);
+
+/// Whether an earlier run removed its files not long ago.
+pub fn freed_just_now() -> bool {
+    let left = std::fs::metadata(workspace().join("freed")).and_then(|found| found.modified());
+    left.is_ok_and(|at| at.elapsed().unwrap_or_default() < MEMORY)
+}
+
+/// This run's files are gone.
+pub fn leave() {
+    std::fs::write(workspace().join("freed"), "").unwrap();
+}
+
 /// Where state directories stand: on the disk the project is built on, not on a `/tmp` that may be memory.
 fn workspace() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("costs");

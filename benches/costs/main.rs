@@ -30,6 +30,12 @@ fn main() {
     let chosen: Vec<&String> = arguments.iter().filter(|word| !word.starts_with("--")).collect();
     let wanted = |word: &str| chosen.is_empty() || chosen.iter().any(|chosen| *chosen == word);
     println!("{}; load {}", machine(), load());
+    if host::freed_just_now() {
+        println!(
+            "the last run was less than {:?} ago: where ext4 looks at what was freed, first passes take longer, on both sides",
+            host::MEMORY
+        );
+    }
     let mut rows = Vec::new();
     if ["check", "idle", "size"].iter().any(|word| wanted(word)) {
         rows.extend(small(&wanted));
@@ -39,6 +45,7 @@ fn main() {
     }
     table::print(&rows);
     println!("\nload at the end {}", load());
+    host::leave();
 }
 
 /// `cargo bench -- --serve 1000`: the cloud and an inventory, for `perf record certsyncd --config … sync` beside it.
