@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -51,28 +51,29 @@ impl Sync {
         progress: &(dyn Fn(Progress) + Send + Sync_),
     ) -> BTreeMap<usize, Done> {
         let concurrency = self.settings.daemon.concurrency.max(1);
-        let (room, hands) = (Arc::new(Semaphore::new(concurrency)), Arc::new(Semaphore::new(concurrency + MAX_UNWRITTEN)));
+        let room = Arc::new(Semaphore::new(concurrency));
         let is_new = |place: &usize| self.settings.certificates.get(*place).is_some_and(|entry| !has_live(ledger, &entry.name));
         let batch = Arc::new(self.store.batch(places.iter().filter(|place| is_new(place)).count()));
+        let mut entries = places.iter().filter_map(|place| Some((*place, self.settings.certificates.get(*place)?)));
         let (mut tasks, mut names) = (JoinSet::new(), BTreeMap::new());
-        let quiet = context.places.len() - places.len();
-        for place in places.iter().copied() {
-            let Some(entry) = self.settings.certificates.get(place) else { continue };
-            let record = ledger.certificates.get(&entry.name).map(|record| (**record).clone()).unwrap_or_default();
-            let glance = glances.get_mut(place).map(std::mem::take).unwrap_or_default();
-            let (context, entry, room, hands, stop) = (context.clone(), entry.clone(), room.clone(), hands.clone(), stop.clone());
-            let task = tasks.spawn(async move {
-                let hand = hands.acquire_owned().await.ok()?;
-                let _place = room.acquire_owned().await.ok()?;
-                let done = context.one(&entry, record, glance, &stop).await?;
-                Some(Fetched { place, done, _hand: Some(hand) })
-            });
-            names.insert(task.id(), place);
-        }
         let (mut found, mut lost, mut fetched) = (BTreeMap::new(), Lost::default(), Vec::new());
-        let (mut looked, mut ticks) = (quiet, 0);
+        let (mut looked, mut unwritten, mut ticks) = (context.places.len() - places.len(), 0, 0);
         let (mut writing, mut settling) = (JoinSet::new(), JoinSet::new());
         loop {
+            // Some are ready to begin when others end.
+            while tasks.len() < 2 * concurrency
+                && unwritten < MAX_UNWRITTEN
+                && let Some((place, entry)) = entries.next()
+            {
+                let record = ledger.certificates.get(&entry.name).map(|record| (**record).clone()).unwrap_or_default();
+                let glance = glances.get_mut(place).map(std::mem::take).unwrap_or_default();
+                let (context, entry, room, stop) = (context.clone(), entry.clone(), room.clone(), stop.clone());
+                let task = tasks.spawn(async move {
+                    let _place = room.acquire_owned().await.ok()?;
+                    context.one(&entry, record, glance, &stop).await
+                });
+                names.insert(task.id(), place);
+            }
             if fetched.len() >= TOGETHER || (tasks.is_empty() && !fetched.is_empty()) {
                 let (store, batch, group) = (self.store.clone(), batch.clone(), std::mem::take(&mut fetched));
                 writing.spawn_blocking(move || write_all(&store, &batch, group));
@@ -85,24 +86,28 @@ impl Sync {
             }
             tokio::select! {
                 Some(joined) = tasks.join_next_with_id() => {
-                    let one = match joined {
-                        Ok((_, Some(one))) => one,
+                    let place = names.remove(&joined.as_ref().map_or_else(JoinError::id, |(id, _)| *id));
+                    let entry = place.and_then(|place| Some((place, self.settings.certificates.get(place)?)));
+                    let Some((place, entry)) = entry else { continue };
+                    let done = match joined {
+                        Ok((_, Some(done))) => done,
                         Ok((_, None)) => continue,
-                        Err(error) => {
-                            let Some(place) = names.get(&error.id()).copied() else { continue };
-                            let Some(entry) = self.settings.certificates.get(place) else { continue };
-                            Fetched { place, done: Done::panicked(entry, ledger), _hand: None }
-                        }
+                        Err(_panic) => Done::panicked(entry, ledger),
                     };
                     looked += 1;
-                    progress(Progress::Looked { done: looked, total: context.places.len(), name: one.done.entry.name.clone() });
-                    if matches!(one.done.finding.verdict, Verdict::Install { .. }) {
-                        fetched.push(one);
+                    progress(Progress::Looked { done: looked, total: context.places.len(), name: done.entry.name.clone() });
+                    if matches!(done.finding.verdict, Verdict::Install { .. }) {
+                        unwritten += 1;
+                        fetched.push((place, done));
                     } else {
-                        found.insert(one.place, one.done);
+                        found.insert(place, done);
                     }
                 }
-                Some(written) = writing.join_next() => found.extend(written.unwrap_or_default()),
+                Some(written) = writing.join_next() => {
+                    let written = written.unwrap_or_default();
+                    unwritten -= written.len();
+                    found.extend(written);
+                }
                 Some(settled) = settling.join_next() => lost.note(settled),
                 () = sleep(PATIENCE.1), if !settling.is_empty() && ticks < PATIENCE.0 => {
                     progress(Progress::Step);
@@ -116,21 +121,13 @@ impl Sync {
     }
 }
 
-/// An entry whose provider was asked.
-struct Fetched {
-    place: usize,
-    done: Done,
-    /// Its place among those that are not written yet.
-    _hand: Option<OwnedSemaphorePermit>,
-}
-
 /// Writes new generations; a defect that ends the writing of one is its own failure.
-fn write_all(store: &Store, batch: &Batch, group: Vec<Fetched>) -> Vec<(usize, Done)> {
-    let write = |mut one: Fetched| {
-        if catch_unwind(AssertUnwindSafe(|| write(store, batch, &mut one.done))).is_err() {
-            (one.done.staged, one.done.finding.verdict) = (None, Verdict::Failed(panicked()));
+fn write_all(store: &Store, batch: &Batch, group: Vec<(usize, Done)>) -> Vec<(usize, Done)> {
+    let write = |(place, mut done): (usize, Done)| {
+        if catch_unwind(AssertUnwindSafe(|| write(store, batch, &mut done))).is_err() {
+            (done.staged, done.finding.verdict) = (None, Verdict::Failed(panicked()));
         }
-        (one.place, one.done)
+        (place, done)
     };
     group.into_iter().map(write).collect()
 }
