@@ -111,7 +111,7 @@ fn passes(wanted: &dyn Fn(&str) -> bool) -> Vec<Row> {
     if wanted("first") {
         let mut round = 0;
         let (ours, other) = in_turn(
-            3,
+            5,
             || {
                 thousand.forget();
                 thousand.sync()

@@ -27,8 +27,8 @@ use super::document::document;
 use super::reader::{Reader, Sink};
 use super::settings::Settings;
 
-/// So many batches, about 1,500 entries, take longer than a thread to start.
-const WORTH_A_THREAD: usize = 8;
+/// So many batches, some hundred entries, take longer than a thread to start.
+const WORTH_A_THREAD: usize = 3;
 
 /// A batch has at least so many bytes, and ends with the entry in which it reaches them.
 pub(super) const SIZE: usize = 16 * 1024;

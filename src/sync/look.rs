@@ -54,7 +54,7 @@ impl Sync {
         let room = Arc::new(Semaphore::new(concurrency));
         let is_new = |place: &usize| self.settings.certificates.get(*place).is_some_and(|entry| !has_live(ledger, &entry.name));
         let batch = Arc::new(self.store.batch(places.iter().filter(|place| is_new(place)).count()));
-        let mut entries = places.iter().filter_map(|place| Some((*place, self.settings.certificates.get(*place)?)));
+        let mut rest = places.iter().copied();
         let (mut tasks, mut names) = (JoinSet::new(), BTreeMap::new());
         let (mut found, mut lost, mut fetched) = (BTreeMap::new(), Lost::default(), Vec::new());
         let (mut looked, mut unwritten, mut ticks) = (context.places.len() - places.len(), 0, 0);
@@ -63,8 +63,9 @@ impl Sync {
             // Some are ready to begin when others end.
             while tasks.len() < 2 * concurrency
                 && unwritten < MAX_UNWRITTEN
-                && let Some((place, entry)) = entries.next()
+                && let Some(place) = rest.next()
             {
+                let Some(entry) = self.settings.certificates.get(place) else { continue };
                 let record = ledger.certificates.get(&entry.name).map(|record| (**record).clone()).unwrap_or_default();
                 let glance = glances.get_mut(place).map(std::mem::take).unwrap_or_default();
                 let (context, entry, room, stop) = (context.clone(), entry.clone(), room.clone(), stop.clone());
@@ -79,7 +80,13 @@ impl Sync {
                 writing.spawn_blocking(move || write_all(&store, &batch, group));
             }
             let is_over = tasks.is_empty() && writing.is_empty();
-            if settling.is_empty() && batch.waiting() >= if is_over { 1 } else { MAX_WAITING } {
+            let enough = match (is_over, rest.len() == 0) {
+                (true, _) => 1,
+                // What is left then is little, and soon done.
+                (false, true) => MAX_WAITING / 4,
+                (false, false) => MAX_WAITING,
+            };
+            if settling.is_empty() && batch.waiting() >= enough {
                 let batch = batch.clone();
                 settling.spawn_blocking(move || batch.settle());
                 ticks = 0;
