@@ -6,14 +6,15 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use foldhash::fast::RandomState;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::rules;
-use crate::config::EventKind;
+use crate::config::{EventKind, Settings};
 use crate::failpoint;
 use crate::ledger::{self, Base, Beginning, Ledger, Loaded, PassRecord, ProviderRecord};
 use crate::report::{Action, CertificateReport, Incident, Report};
-use crate::store::{KEEP, is_first};
+use crate::store::{self, KEEP, Store, is_first};
 
 use super::context::Told;
 use super::deliver::{Change, Delivery};
@@ -39,12 +40,18 @@ impl Sync {
         let (Memory { mut ledger, base }, glances) = known?;
         let context = Arc::new(context);
         let mut incidents: Vec<Incident> = ledger_rebuilt(&ledger).into_iter().collect();
-        self.sweep(&glances)?;
-        progress(Progress::Step);
+        let glances = Arc::new(glances);
+        let sweeping = {
+            let (settings, store, glances) = (self.settings.clone(), self.store.clone(), glances.clone());
+            tokio::task::spawn_blocking(move || sweep(&settings, &store, &glances))
+        };
         context.tell_refused_listings(&mut ledger);
         incidents.extend(self.skewed());
         incidents.extend(scope.incidents.iter().cloned());
         let Told { quiet, busy, is_same } = context.tell_quiet(&mut ledger, &glances, base);
+        ended(sweeping.await)??;
+        progress(Progress::Step);
+        let glances = Arc::unwrap_or_clone(glances);
         let found = self.watched(progress, self.look(&context, &busy, glances, &ledger, stop, progress)).await;
         failpoint::reach("sync.looked");
         let whole = scope.names.is_none() && found.len() + quiet.len() == self.settings.certificates.len();
@@ -113,10 +120,7 @@ impl Sync {
 
     /// The memory, and what the disk tells meanwhile; while the providers are asked, which takes as long.
     async fn known(&self, beginning: Beginning, scope: &Scope) -> Result<(Memory, Vec<Glance>), Error> {
-        let Memory { ledger, base } = match tokio::task::spawn_blocking(move || memory(beginning)).await {
-            Ok(memory) => memory?,
-            Err(error) => error.try_into_panic().map_or(Err(Error::Stopped), |panic| resume_unwind(panic))?,
-        };
+        let Memory { ledger, base } = ended(tokio::task::spawn_blocking(move || memory(beginning)).await)??;
         let ledger = Arc::new(ledger);
         let glances = self.glance(&ledger, scope).await;
         Ok((Memory { ledger: Arc::unwrap_or_clone(ledger), base }, glances))
@@ -174,16 +178,6 @@ impl Sync {
         Ok(())
     }
 
-    /// Removes what a crash left behind. Folders of entries that are untouched, or not looked at in this pass, hold nothing of that kind.
-    fn sweep(&self, glances: &[Glance]) -> Result<(), Error> {
-        let untouched = self.settings.certificates.iter().zip(glances).filter(|(_, glance)| glance.is_untouched);
-        let sealed: HashSet<&str, RandomState> = untouched.map(|(entry, _)| entry.name.as_str()).collect();
-        for stray in self.store.sweep_besides(|name| sealed.contains(name))? {
-            tracing::info!("removed stray `{}`", stray.display());
-        }
-        Ok(())
-    }
-
     /// Hands remembered rejections of credentials back to the clients.
     fn recall(&self, providers: &BTreeMap<String, ProviderRecord>) {
         if self.forgives.swap(false, Ordering::Relaxed) {
@@ -210,6 +204,21 @@ impl Sync {
         }
         (all.values().sum(), all)
     }
+}
+
+/// Removes what a crash left behind. Folders of entries that are untouched, or not looked at in this pass, hold nothing of that kind.
+fn sweep(settings: &Settings, store: &Store, glances: &[Glance]) -> Result<(), store::Error> {
+    let untouched = settings.certificates.iter().zip(glances).filter(|(_, glance)| glance.is_untouched);
+    let sealed: HashSet<&str, RandomState> = untouched.map(|(entry, _)| entry.name.as_str()).collect();
+    for stray in store.sweep_besides(|name| sealed.contains(name))? {
+        tracing::info!("removed stray `{}`", stray.display());
+    }
+    Ok(())
+}
+
+/// What a thread brought; a panic in it goes on here.
+fn ended<T>(work: Result<T, JoinError>) -> Result<T, Error> {
+    work.or_else(|error| error.try_into_panic().map_or(Err(Error::Stopped), |panic| resume_unwind(panic)))
 }
 
 /// The ledger as it lies on disk; that it had to be rebuilt stays in it until that is told.
