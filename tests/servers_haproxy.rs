@@ -27,7 +27,7 @@ async fn haproxy_is_updated_in_place_without_another_process() {
         let new = renew(&proxy.world, "www", 0);
         let plan = sync.plan(&Scope::default()).await.unwrap();
         assert_eq!(plan.targets[0].action, "update");
-        assert!(plan.targets[0].why.contains("by a TLS handshake in memory and by `haproxy -c`, then in place over"), "{plan:?}");
+        assert!(plan.targets[0].why.contains("by a TLS signature in memory and by `haproxy -c`, then in place over"), "{plan:?}");
         let report = proxy.world.pass(&sync).await;
         assert_eq!(report.targets[0].action, TargetAction::Updated, "{:?}", report.targets);
         assert_eq!(served(proxy.port, host("www")).await, new.sha256);
