@@ -1,9 +1,9 @@
 //! Many folders at once: each written under a hidden name, all made durable together, then given their own names.
 //!
 //! Start at [`Batch::draft`]. Here alone it is decided how a folder becomes durable. The first [`ALONE`] of a batch sync themselves, file by
-//! file, and have their names at once; where more are sure to come, none does. Whoever comes after them is written unsynced and waits for [`Batch::settle`], which asks the file system
-//! to sync all that it has (syncfs(2)), renames what waits, and asks again. Either way everything in a folder is on the disk before the folder
-//! has its own name.
+//! file, and have their names at once; where more are sure to come, none does. Whoever comes after them is written unsynced and waits for
+//! [`Batch::settle`], which asks the file system to sync all that it has (syncfs(2)), renames what waits, and asks again. Either way everything
+//! in a folder is on the disk before the folder has its own name.
 //!
 //! syncfs costs the same for one file and for ten thousand, but it writes what other programs left dirty as well: for a renewal or two nobody
 //! shall wait for a database's gigabytes. It says what could not be written since Linux 5.8 only, and not on every file system: where it would
