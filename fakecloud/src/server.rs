@@ -97,10 +97,14 @@ async fn accept(door: Door, listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn converse(door: Door, stream: TcpStream, shared: Arc<Shared>, mut mode: watch::Receiver<Mode>) {
+    let now = mode.clone();
     let service = service_fn(|request| {
         let shared = shared.clone();
+        let now = now.clone();
         async move {
             match door {
+                // The request may have come before this task was woken to end.
+                Door::Service(_) if *now.borrow() != Mode::Up => Err(io::Error::other("down")),
                 Door::Service(service) => answer(service, request, &shared).await,
                 Door::Control => {
                     let call = read(request).await?;
