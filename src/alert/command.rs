@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 
 use super::Error;
 use super::message;
-use crate::config::Language;
+use crate::config::{Language, environment};
 use crate::report::Event;
 
 /// Bytes of output that are kept of the program, from its end.
@@ -27,7 +27,8 @@ pub(super) async fn send(command: &[String], language: Language, event: &Event) 
     };
     let event = super::translated(event, language);
     let body = serde_json::to_vec(&event).map_err(Error::Encode)?;
-    let mut child = Command::new(program)
+    let mut child = Command::new(environment::find(program, PATH.as_ref()))
+        .arg0(program)
         .args(arguments)
         .env_clear()
         .env("PATH", PATH)

@@ -160,7 +160,8 @@ pub async fn run(argv: &[String], limit: Duration, variables: &[(&str, &str)], s
 
 fn start(argv: &[String], variables: &[(&str, &str)], stdin: Option<&[u8]>) -> io::Result<Child> {
     let (program, arguments) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-    Command::new(program)
+    Command::new(environment::find(program, &environment::search_path()))
+        .arg0(program)
         .args(arguments)
         .env_clear()
         .envs(environment::inherited())
