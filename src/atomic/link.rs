@@ -7,21 +7,19 @@ use rustix::fs::{CWD, RenameFlags};
 
 use super::{Error, TEMPORARY, parent, remove_tree, step, sync_folder};
 
-/// Makes `path` a symbolic link to `target` by one rename(2), whatever link stood there.
+/// Makes `path` a symbolic link to `target` by one rename(2), whatever link stood there; the one that is right is left alone. Durable when
+/// its folder is synced, by [`super::sync_folder`]: whoever replaces many does that once.
 ///
 /// A file or folder in its place (somebody copied certificates there) is swapped out in one step too and stays as `kept`; when something
 /// is kept already, it is removed.
 pub fn replace_link(path: &Path, target: &Path, kept: &Path) -> Result<(), Error> {
-    replace_link_unsynced(path, target, kept)?;
-    sync_folder(parent(path))
-}
-
-/// As [`replace_link`]; whoever replaces many syncs their folder once, by [`sync_folder`].
-pub fn replace_link_unsynced(path: &Path, target: &Path, kept: &Path) -> Result<(), Error> {
     // Where nothing stands there is nothing to replace.
     match step("atomic.link.create", "create link", path, || std::os::unix::fs::symlink(target, path)) {
         Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
         outcome => return outcome,
+    }
+    if matches!(read_link(path), Ok(Some(found)) if found == target) {
+        return Ok(());
     }
     let temporary = temporary_link(path, target)?;
     let replaced = match path.symlink_metadata().is_ok_and(|found| !found.is_symlink()) {

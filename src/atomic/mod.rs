@@ -24,7 +24,7 @@ pub use file::{Change, create, is_right, note, open_lock, put_aside, take_over, 
 pub use folder::{
     TemporaryFolder, create_folder, create_folder_unsynced, list, list_links, list_some, remove_tree, sweep, sync_folder,
 };
-pub use link::{read_link, remove_link, replace_link, replace_link_unsynced};
+pub use link::{read_link, remove_link, replace_link};
 pub use owner::{become_user, group_id, is_unmapped, is_us, me, user_id};
 pub use read::{Folder, MAX_ENTRIES, Stat, Trace, open, read, read_start, stat, stat_following, trace};
 

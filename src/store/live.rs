@@ -48,12 +48,8 @@ impl Store {
     /// As [`Store::publish`], of what was just read or written, but for the durability of the link: whoever publishes many generations calls
     /// [`Store::settle_links`] once afterwards. Readers see the new one at once; after a power failure the link may be the old one still.
     pub fn publish_ahead(&self, name: &str, installed: &Installed) -> Result<(), Error> {
-        let generation = installed.generation.as_str();
         let path = self.link_path(name)?;
-        if self.link(name)? == Link::To(generation.to_owned()) {
-            return Ok(());
-        }
-        atomic::replace_link_unsynced(&path, &target(name, generation), &kept_path(&path))?;
+        atomic::replace_link(&path, &target(name, &installed.generation), &kept_path(&path))?;
         point("store.published", &path)
     }
 
