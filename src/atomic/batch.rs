@@ -46,8 +46,8 @@ enum Home {
     Unknown,
     /// Nobody may wait: of what could not be written the file system would not tell.
     Silent,
-    /// Closed to everybody else, and opened before anything in it was written, so that syncfs tells of every failure since.
-    Open(Arc<TemporaryFolder>),
+    /// Closed to everybody else, and opened before anything in it was written, so that syncfs tells of every failure since. On this device.
+    Open(Arc<TemporaryFolder>, u64),
 }
 
 /// A complete folder under a hidden name.
@@ -127,11 +127,13 @@ impl Batch {
         }
         if matches!(state.home, Home::Unknown) {
             let home = TemporaryFolder::new(&self.folder)?;
-            state.home = if tells(home.handle(), &self.folder)? { Home::Open(Arc::new(home)) } else { Home::Silent };
+            let device = device(home.path())?;
+            state.home = if tells(home.handle(), &self.folder)? { Home::Open(Arc::new(home), device) } else { Home::Silent };
         }
-        let Some(home) = state.home.open() else { return Ok(None) };
+        let Home::Open(home, place) = &state.home else { return Ok(None) };
+        let home = home.clone();
         // Somebody may have put one folder on another disk, by a mount or a link.
-        if device(home.path())? != device(parent)? {
+        if *place != device(parent)? {
             return Ok(None);
         }
         state.drafts += 1;
@@ -146,7 +148,7 @@ impl Batch {
 impl Home {
     fn open(&self) -> Option<Arc<TemporaryFolder>> {
         match self {
-            Home::Open(home) => Some(home.clone()),
+            Home::Open(home, _) => Some(home.clone()),
             Home::Unknown | Home::Silent => None,
         }
     }

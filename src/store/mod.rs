@@ -82,10 +82,14 @@ impl Store {
     pub fn open(state_dir: &Path) -> Result<Store, Error> {
         create_missing_parents(state_dir)?;
         let store = Store::existing(state_dir);
+        let mut is_new = false;
         for folder in [store.live_folder(), store.generations_folder()] {
-            atomic::create_folder(&folder, FOLDER_MODE)?;
+            is_new |= atomic::create_folder_unsynced(&folder, FOLDER_MODE)?;
         }
-        atomic::create_folder(&store.root.join(OUTPUTS), PRIVATE_FOLDER_MODE)?;
+        is_new |= atomic::create_folder_unsynced(&store.root.join(OUTPUTS), PRIVATE_FOLDER_MODE)?;
+        if is_new {
+            atomic::sync_folder(&store.root)?;
+        }
         Ok(store)
     }
 

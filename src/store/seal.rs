@@ -6,12 +6,13 @@
 //! edits, replaces, permits or removes something breaks the seal, and then [`Store::repair`] reads everything. What changed within the last
 //! [`SETTLED`] gets no seal, for a second change in the same tick of the file system's clock would leave no trace.
 
-use std::path::Path;
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
-use super::{FILES, Store};
+use super::{FILES, Store, is_empty_folder};
 use crate::atomic::{self, Folder, Trace};
 use crate::config::Output;
 
@@ -24,6 +25,10 @@ pub struct Watch {
     generations: Folder,
     /// What all certificates share: to whom the state directory belongs, and the two folders' own modes.
     shared: Vec<u64>,
+    /// Where they are.
+    paths: [PathBuf; 2],
+    /// Whether there is nothing in them: then no name need be looked for.
+    is_empty: OnceCell<bool>,
 }
 
 /// The file system's notes about one certificate, as one short word.
@@ -40,20 +45,24 @@ impl Store {
     pub fn watch(&self) -> Option<Watch> {
         let open = |path: &Path| Folder::open(path).ok().flatten();
         let root = atomic::stat_following(self.root()).ok().flatten()?;
-        let (live, generations) = (open(&self.live_folder())?, open(&self.generations_folder())?);
+        let paths = [self.live_folder(), self.generations_folder()];
+        let [live, generations] = &paths;
+        let (live, generations) = (open(live)?, open(generations)?);
         let mut shared = vec![u64::from(root.owner), u64::from(root.group)];
         for folder in [&live, &generations] {
             let found = folder.stat(".").ok().flatten()?;
             shared.extend([u64::from(found.mode), u64::from(found.owner)]);
         }
-        Some(Watch { live, generations, shared })
+        Some(Watch { live, generations, shared, paths, is_empty: OnceCell::new() })
     }
 }
 
 impl Watch {
     /// Whether there are neither a link nor a folder of `name`.
     pub fn has_none(&self, name: &str) -> bool {
-        [&self.live, &self.generations].into_iter().all(|folder| matches!(folder.trace(Path::new(name)), Ok(None)))
+        let are_empty = || self.paths.iter().all(|path| is_empty_folder(path).unwrap_or(false));
+        let has_none = |folder: &Folder| matches!(folder.trace(Path::new(name)), Ok(None));
+        *self.is_empty.get_or_init(are_empty) || [&self.live, &self.generations].into_iter().all(has_none)
     }
 
     /// The seal of `generation` as what is live of `name`, with its outputs; `None` when something of it is missing or cannot be looked at.
