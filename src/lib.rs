@@ -14,6 +14,7 @@
 //! know the order. `tests/architecture.rs` holds the table of who may import whom.
 
 pub mod clock;
+mod spread;
 
 pub mod archive;
 pub mod certificate;

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 /// Data and what everybody may use: they know nothing of each other's work.
-const NOUNS: &[&str] = &["atomic", "certificate", "clock", "config", "failpoint", "ledger", "report"];
+const NOUNS: &[&str] = &["atomic", "certificate", "clock", "config", "failpoint", "ledger", "report", "spread"];
 /// Each does one step, and knows no other.
 const VERBS: &[&str] = &["alert", "archive", "deploy", "observe", "provider", "schedule", "store"];
 
@@ -16,13 +16,14 @@ type Names = &'static [&'static str];
 const HOUSE: &[(&str, Names, &[Names])] = &[
     // nouns
     ("clock", &[], &[]),
-    ("config", &[], &[]),
+    ("spread", &[], &[]),
+    ("config", &["spread"], &[]),
     // its points are armed by a variable of the environment, in test builds only
     ("failpoint", &[], &[]),
     ("atomic", &["failpoint"], &[]),
     // `report` and `ledger` name kinds of events and severities, which an operator writes in the configuration
     ("report", &["config"], &[]),
-    ("ledger", &["atomic", "config", "failpoint", "report"], &[]),
+    ("ledger", &["atomic", "config", "failpoint", "report", "spread"], &[]),
     ("certificate", &["config", "report"], &[]),
     // verbs
     ("alert", &[], &[NOUNS]),

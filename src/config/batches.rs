@@ -16,9 +16,7 @@
 //! Two demands are on all entries at once, whatever batch they are in: [`Inventory::is_sound`].
 
 use std::ops::Range;
-use std::panic::resume_unwind;
 use std::path::Path;
-use std::thread::{self, available_parallelism};
 
 use toml::de::{DeTable, DeValue};
 
@@ -26,6 +24,7 @@ use super::certificates::{Context, Inventory, MAX_CERTIFICATES};
 use super::document::document;
 use super::reader::{Reader, Sink};
 use super::settings::Settings;
+use crate::spread::spread;
 
 /// So many batches, some hundred entries, take longer than a thread to start.
 const WORTH_A_THREAD: usize = 3;
@@ -44,7 +43,8 @@ pub(super) fn read(text: &str, path: &Path, size: usize) -> Option<(Settings, Si
     let root = Reader::root(table.get_ref(), &of_outline);
     let settings = document(&root, path, |context| {
         let mut inventory = Inventory::new(context, 0, entries);
-        for (next, found) in side_by_side(text, &batches, context)? {
+        for run in spread(&batches, WORTH_A_THREAD, |run| read_run(text, run, context)) {
+            let (next, found) = run?;
             if !inventory.join(next) {
                 return None;
             }
@@ -54,20 +54,6 @@ pub(super) fn read(text: &str, path: &Path, size: usize) -> Option<(Settings, Si
     })?;
     take_in(&all, of_outline, |at| outline.place(at))?;
     Some((settings, all))
-}
-
-/// All batches, in their order: in one piece for each processor, where that pays.
-fn side_by_side<'c>(text: &str, batches: &[Batch], context: &'c Context<'c>) -> Option<Vec<(Inventory<'c>, Sink)>> {
-    let threads = available_parallelism().map_or(1, usize::from).min(batches.len() / WORTH_A_THREAD).max(1);
-    let runs: Vec<&[Batch]> = batches.chunks(batches.len().div_ceil(threads)).collect();
-    let read = |run: &[Batch]| read_run(text, run, context);
-    thread::scope(|scope| {
-        let (mine, others) = runs.split_first()?;
-        let others: Vec<_> = others.iter().map(|run| scope.spawn(|| read(run))).collect();
-        let mine = read(mine);
-        let others = others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        std::iter::once(mine).chain(others).collect()
-    })
 }
 
 fn read_run<'c>(text: &str, run: &[Batch], context: &'c Context<'c>) -> Option<(Inventory<'c>, Sink)> {

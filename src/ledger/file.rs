@@ -13,8 +13,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::lines::Lines;
-use super::{Base, CertificateRecord, Ledger, PassRecord, ProviderRecord, Pulse, Raised, TargetRecord, VERSION, layout};
+use super::lines::{self, Lines};
+use super::{Base, Ledger, PassRecord, ProviderRecord, Pulse, Raised, TargetRecord, VERSION, layout};
 use crate::atomic::{self, Access};
 
 /// Bytes that a ledger may have. Ten thousand certificates with eight targets each need about a third.
@@ -129,9 +129,9 @@ impl Ledger {
     /// Writes the ledger, durable when this returns. What is on disk already is not written again.
     pub fn save(&self, state_dir: &Path) -> Result<(), Error> {
         let path = state_dir.join(FILE);
-        let mut certificates = BTreeMap::new();
-        certificates.extend(self.certificates.iter().map(|(name, record)| (name.as_str(), &**record)));
-        let file = File {
+        let mut records: Vec<_> = self.certificates.iter().map(|(name, record)| (name.as_str(), &**record)).collect();
+        records.sort_unstable_by_key(|(name, _)| *name);
+        let head = Head {
             version: VERSION,
             written_by: WRITTEN_BY,
             last_pass: &self.last_pass,
@@ -139,9 +139,8 @@ impl Ledger {
             targets: &self.targets,
             providers: &self.providers,
             alerts: &self.alerts,
-            certificates,
         };
-        let mut bytes = layout::encode(&file).map_err(Error::Encode)?;
+        let mut bytes = layout::encode(&head, lines::SECTION, &records).map_err(Error::Encode)?;
         bytes.push(b'\n');
         atomic::write(&path, &bytes, Access::mode(MODE))?;
         let saved = |source| atomic::Error::Io { operation: "go on with", path, source };
@@ -153,9 +152,9 @@ impl Ledger {
 const MODE: u32 = 0o640;
 const WRITTEN_BY: &str = concat!("certsyncd ", env!("CARGO_PKG_VERSION"));
 
-/// The ledger with the words that tell a person (and a later version) whose it is.
+/// The ledger without its records, with the words that tell a person (and a later version) whose it is.
 #[derive(Serialize)]
-struct File<'a> {
+struct Head<'a> {
     version: u32,
     written_by: &'static str,
     last_pass: &'a Option<PassRecord>,
@@ -163,8 +162,6 @@ struct File<'a> {
     targets: &'a BTreeMap<String, TargetRecord>,
     providers: &'a BTreeMap<String, ProviderRecord>,
     alerts: &'a BTreeMap<String, Raised>,
-    /// Last, as [`super::lines`] wants it; by name, for who reads or compares it.
-    certificates: BTreeMap<&'a str, &'a CertificateRecord>,
 }
 
 /// The ledger's file, opened: what a pass wants to know before all records are read.

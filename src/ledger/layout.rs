@@ -5,10 +5,44 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-/// `value` as JSON, its two outer levels laid out over lines.
-pub(super) fn encode(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
+use crate::spread::spread;
+
+/// So many records take longer to encode than a thread to start.
+const WORTH_A_THREAD: usize = 128;
+
+/// `head` as JSON, its two outer levels laid out over lines; after what is in it, `records` as a table of the name `section`.
+pub(super) fn encode<T: Serialize + Sync>(
+    head: &impl Serialize,
+    section: &str,
+    records: &[(&str, &T)],
+) -> Result<Vec<u8>, serde_json::Error> {
     let mut bytes = Vec::new();
-    value.serialize(&mut Serializer::with_formatter(&mut bytes, Lines { depth: 0, is_empty: true }))?;
+    head.serialize(&mut Serializer::with_formatter(&mut bytes, Lines { depth: 0, is_empty: true }))?;
+    bytes.truncate(bytes.len().saturating_sub(END.len()));
+    bytes.extend_from_slice(b",\n  ");
+    serde_json::to_writer(&mut bytes, section)?;
+    bytes.extend_from_slice(b": {");
+    for (place, run) in spread(records, WORTH_A_THREAD, lines).into_iter().enumerate() {
+        bytes.extend_from_slice(if place == 0 { b"" } else { b"," });
+        bytes.append(&mut run?);
+    }
+    bytes.extend_from_slice(if records.is_empty() { b"}" } else { b"\n  }" });
+    bytes.extend_from_slice(END);
+    Ok(bytes)
+}
+
+/// The end of what is laid out and not empty.
+const END: &[u8] = b"\n}";
+
+/// A line for each record.
+fn lines<T: Serialize>(records: &[(&str, &T)]) -> Result<Vec<u8>, serde_json::Error> {
+    let mut bytes = Vec::new();
+    for (place, (name, record)) in records.iter().enumerate() {
+        bytes.extend_from_slice(if place == 0 { b"\n    " } else { b",\n    " });
+        serde_json::to_writer(&mut bytes, name)?;
+        bytes.extend_from_slice(b": ");
+        serde_json::to_writer(&mut bytes, record)?;
+    }
     Ok(bytes)
 }
 
@@ -81,12 +115,14 @@ impl Formatter for Lines {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     #[test]
     fn a_record_is_a_line() {
-        let value = serde_json::json!({"a": {"x": {"y": [1, {"z": 2}]}, "w": {}}, "b": {}, "c": [{"d": 1}]});
-        let text = String::from_utf8(super::encode(&value).unwrap()).unwrap();
+        let head = serde_json::json!({"a": {"x": {"y": [1, {"z": 2}]}, "w": {}}, "b": {}, "c": [{"d": 1}]});
+        let [first, second] = [serde_json::json!({"e": {"f": "\n"}}), serde_json::json!({})];
+        let records = [("one", &first), ("t\"wo", &second)];
+        let text = String::from_utf8(super::encode(&head, "records", &records).unwrap()).unwrap();
         let lines = [
             "{",
             r#"  "a": {"#,
@@ -94,10 +130,29 @@ mod tests {
             r#"    "x": {"y":[1,{"z":2}]}"#,
             "  },",
             r#"  "b": {},"#,
-            r#"  "c": [{"d":1}]"#,
+            r#"  "c": [{"d":1}],"#,
+            r#"  "records": {"#,
+            r#"    "one": {"e":{"f":"\n"}},"#,
+            r#"    "t\"wo": {}"#,
+            "  }",
             "}",
         ];
         assert_eq!(text, lines.join("\n"));
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+        let mut whole = head.clone();
+        whole["records"] = serde_json::json!({"one": first, "t\"wo": second});
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), whole);
+    }
+
+    #[test]
+    fn many_records_are_encoded_side_by_side_and_lie_as_few_do() {
+        let records: Vec<(String, usize)> = (0..1_000).map(|number| (format!("{number:04}"), number)).collect();
+        let of = |size: usize| -> Vec<_> { records.iter().take(size).map(|(name, record)| (name.as_str(), record)).collect() };
+        for size in [0, 1, 255, 256, 1_000] {
+            let text = super::encode(&serde_json::json!({"a": 1}), "records", &of(size)).unwrap();
+            let expected: Vec<String> = of(size).iter().map(|(name, record)| format!("\n    \"{name}\": {record}")).collect();
+            let end = if size == 0 { "" } else { "\n  " };
+            let expected = format!("{{\n  \"a\": 1,\n  \"records\": {{{}{end}}}\n}}", expected.join(","));
+            assert_eq!(String::from_utf8(text).unwrap(), expected);
+        }
     }
 }

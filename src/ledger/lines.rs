@@ -10,6 +10,8 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
 use super::{CertificateRecord, Ledger, Records};
 
+/// The records' table, which comes last.
+pub(super) const SECTION: &str = "certificates";
 /// The line before the first record. It comes last of the ledger's parts.
 const RECORDS: &[u8] = b"  \"certificates\": {";
 /// In place of the records, to read the head by itself.
