@@ -301,7 +301,7 @@ fn facts_are_read() {
     let bundle = assemble(&[&leaf.pem, &leaf.key_pem()]).unwrap();
     assert_eq!(bundle.names(), ["www.example.com", "*.example.com", "192.0.2.7", "2001:db8::1"]);
     assert_eq!(bundle.sni().as_deref(), Some("www.example.com"));
-    assert_eq!((bundle.subject(), bundle.issuer(), bundle.serial()), ("CN=WWW.Example.com", "CN=Root", "12ab0034"));
+    assert_eq!((&*bundle.subject(), &*bundle.issuer(), bundle.serial()), ("CN=WWW.Example.com", "CN=Root", "12ab0034"));
     assert_eq!(bundle.key_algorithm(), "RSA 2048");
     assert_eq!(bundle.not_before(), "2026-01-01T00:00:00Z".parse::<Timestamp>().unwrap());
     assert!(bundle.covers("a.example.com") && bundle.covers("2001:DB8:0::1") && !bundle.covers("example.com"));

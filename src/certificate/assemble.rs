@@ -147,7 +147,7 @@ impl Heap {
                 None => Error::NoCertificate { found: self.found() },
             };
         };
-        let subject = leaf.subject.clone();
+        let subject = leaf.subject();
         match (self.keys.first(), self.refused.first()) {
             (_, Some((piece, why))) => Error::Key { piece: piece.clone(), why: why.clone() },
             (Some(key), None) => {

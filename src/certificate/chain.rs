@@ -61,10 +61,10 @@ fn gaps(top: &Certificate, leaf: &Certificate, heap: &[Certificate], members: &[
         let in_path = members.contains(index) || members.iter().filter_map(|i| heap.get(*i)).any(|used| used.same_subject(other));
         other.is_ca && !in_path && other.der != leaf.der
     });
-    let unused: Vec<&str> = unused.map(|(_, other)| other.subject.as_str()).collect();
-    let missing = format!("the certificate of {}, which issued {}, is missing", top.issuer, top.subject);
+    let unused: Vec<String> = unused.map(|(_, other)| other.subject()).collect();
+    let missing = format!("the certificate of {}, which issued {}, is missing", top.issuer(), top.subject());
     if impostor {
-        vec![format!("the certificate of {} that came did not sign {}", top.issuer, top.subject)]
+        vec![format!("the certificate of {} that came did not sign {}", top.issuer(), top.subject())]
     } else if !unused.is_empty() {
         vec![format!("{missing}; what came instead is not in its chain: {}", unused.join("; "))]
     } else if members.is_empty() {

@@ -113,13 +113,13 @@ impl Bundle {
     }
 
     /// The leaf's subject, for people.
-    pub fn subject(&self) -> &str {
-        &self.0.leaf.subject
+    pub fn subject(&self) -> String {
+        self.0.leaf.subject()
     }
 
     /// The leaf's issuer, for people.
-    pub fn issuer(&self) -> &str {
-        &self.0.leaf.issuer
+    pub fn issuer(&self) -> String {
+        self.0.leaf.issuer()
     }
 
     /// The leaf's serial number in lower-case hex.

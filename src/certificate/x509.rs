@@ -4,6 +4,7 @@
 //! (`99991231235959Z` is the standard's own "no end") becomes the last one that it can. Fails in the parser's words.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 use jiff::Timestamp;
 use rustls_pki_types::SubjectPublicKeyInfoDer;
@@ -19,10 +20,6 @@ use super::names;
 /// One certificate and what it says.
 pub(super) struct Certificate {
     pub der: Vec<u8>,
-    /// For people.
-    pub subject: String,
-    /// For people.
-    pub issuer: String,
     pub names: Vec<String>,
     pub not_before: Timestamp,
     pub not_after: Timestamp,
@@ -36,6 +33,11 @@ pub(super) struct Certificate {
     issuer_der: Vec<u8>,
     subject_key: Option<Vec<u8>>,
     authority_key: Option<Vec<u8>>,
+    /// Where in `der` is what was signed.
+    signed: Range<usize>,
+    signature: Vec<u8>,
+    /// The object identifier of the signature's algorithm, as DER has it.
+    signature_algorithm: Vec<u8>,
 }
 
 impl Certificate {
@@ -47,8 +49,6 @@ impl Certificate {
         }
         let (subject_key, authority_key) = key_identifiers(&parsed);
         Ok(Certificate {
-            subject: printable(parsed.subject()),
-            issuer: printable(parsed.issuer()),
             names: names_of(&parsed)?,
             not_before: timestamp(&parsed.validity().not_before),
             not_after: timestamp(&parsed.validity().not_after),
@@ -60,8 +60,21 @@ impl Certificate {
             issuer_der: parsed.issuer().as_raw().to_vec(),
             subject_key,
             authority_key,
+            signed: place(parsed.tbs_certificate.as_ref(), der),
+            signature: parsed.signature_value.data.to_vec(),
+            signature_algorithm: parsed.signature_algorithm.oid().as_bytes().to_vec(),
             der: der.to_vec(),
         })
+    }
+
+    /// Its subject, for people.
+    pub fn subject(&self) -> String {
+        printable(&self.subject_der)
+    }
+
+    /// Its issuer, for people.
+    pub fn issuer(&self) -> String {
+        printable(&self.issuer_der)
     }
 
     /// Whether it names itself as its issuer and nothing speaks against that.
@@ -91,20 +104,19 @@ impl Certificate {
     /// `None`: cannot be told.
     fn signature_by(&self, issuer: &Certificate) -> Option<bool> {
         const SMALLEST_RSA: usize = 2048;
-        let (_, parsed) = X509Certificate::from_der(&self.der).ok()?;
         let (_, spki) = SubjectPublicKeyInfo::from_der(&issuer.spki).ok()?;
         if matches!(spki.parsed(), Ok(PublicKey::RSA(rsa)) if rsa.key_size() < SMALLEST_RSA) {
             return None;
         }
         let spki = SubjectPublicKeyInfoDer::from(issuer.spki.as_slice());
         let key = RawPublicKeyEntity::try_from(&spki).ok()?;
-        let oid = parsed.signature_algorithm.oid().as_bytes();
+        let signed = self.der.get(self.signed.clone())?;
         let mut verdict = None;
         for algorithm in ALL_VERIFICATION_ALGS {
-            if algorithm.signature_alg_id().as_ref().get(2..).is_none_or(|id| !id.starts_with(oid)) {
+            if algorithm.signature_alg_id().as_ref().get(2..).is_none_or(|id| !id.starts_with(&self.signature_algorithm)) {
                 continue;
             }
-            match key.verify_signature(*algorithm, parsed.tbs_certificate.as_ref(), &parsed.signature_value.data) {
+            match key.verify_signature(*algorithm, signed, &self.signature) {
                 Ok(()) => return Some(true),
                 Err(webpki::Error::InvalidSignatureForPublicKey) => verdict = Some(false),
                 Err(_) => {}
@@ -199,15 +211,22 @@ fn key_identifiers(certificate: &X509Certificate<'_>) -> (Option<Vec<u8>>, Optio
     (subject, authority)
 }
 
+/// Where `part`, a piece of `whole`, is in it.
+fn place(part: &[u8], whole: &[u8]) -> Range<usize> {
+    let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
+    start..start + part.len()
+}
+
 fn timestamp(time: &ASN1Time) -> Timestamp {
     let seconds = time.timestamp();
     Timestamp::from_second(seconds).unwrap_or(if seconds < 0 { Timestamp::MIN } else { Timestamp::MAX })
 }
 
 /// A distinguished name for people: short, and without what moves a terminal's cursor.
-fn printable(name: &X509Name<'_>) -> String {
+fn printable(name: &[u8]) -> String {
     const LONGEST: usize = 200;
-    let text: String = clean(&name.to_string()).chars().take(LONGEST).collect();
+    let text = X509Name::from_der(name).map(|(_, name)| name.to_string()).unwrap_or_default();
+    let text: String = clean(&text).chars().take(LONGEST).collect();
     if text.is_empty() { "(no name)".to_owned() } else { text }
 }
 
