@@ -1,6 +1,8 @@
 //! One entry after it was looked at: what the ledger shall remember of it, and what the pass reports.
 
 use std::collections::BTreeMap;
+use std::mem::take;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -24,7 +26,7 @@ const MAX_FORMER_IDS: usize = 10;
 
 /// One entry after it was looked at.
 pub(super) struct Done {
-    pub entry: Certificate,
+    pub entry: Arc<Certificate>,
     pub record: CertificateRecord,
     pub live: Option<Installed>,
     pub waiting: Option<Installed>,
@@ -40,9 +42,9 @@ pub(super) struct Done {
 }
 
 impl Done {
-    pub(super) fn new(entry: &Certificate, record: CertificateRecord) -> Done {
+    pub(super) fn new(entry: Arc<Certificate>, record: CertificateRecord) -> Done {
         Done {
-            entry: entry.clone(),
+            entry,
             record,
             live: None,
             waiting: None,
@@ -57,21 +59,21 @@ impl Done {
     }
 
     pub(super) fn panicked(entry: &Certificate, ledger: &Ledger) -> Done {
-        let mut done =
-            Done::new(entry, ledger.certificates.get(&entry.name).map(|record| (**record).clone()).unwrap_or_default());
+        let record = ledger.certificates.get(&entry.name).map(|record| (**record).clone()).unwrap_or_default();
+        let mut done = Done::new(Arc::new(entry.clone()), record);
         done.finding.verdict = Verdict::Failed(panicked());
         done
     }
 
     /// The change on its way to the servers, if there is one.
-    pub(super) fn change(&self) -> Option<Change> {
-        let new = self.staged.clone()?;
+    pub(super) fn change(&mut self) -> Option<Change> {
+        let new = self.staged.take()?;
         Some(Change {
             entry: self.entry.clone(),
             id: self.finding.id.clone(),
             shown: live::live_of(&new),
             new,
-            unfit: self.unfit.clone(),
+            unfit: self.unfit.take(),
             old: self.live.clone().filter(|live| !certificate::is_placeholder(&live.bundle)),
             stage: Stage::Staged,
             error: None,
@@ -164,7 +166,7 @@ impl Done {
     }
 
     /// What the pass reports of the entry, after the servers were told.
-    pub(super) fn report(self, ledger: &mut Ledger, changes: &BTreeMap<String, Change>) -> CertificateReport {
+    pub(super) fn report(&mut self, ledger: &mut Ledger, changes: &BTreeMap<String, Change>) -> CertificateReport {
         let change = changes.get(&self.entry.name);
         let record = ledger.certificates.entry(self.entry.name.clone()).or_default();
         let previous_id =
@@ -195,11 +197,11 @@ impl Done {
             error: record.open.last_error.clone(),
             held,
             // One that is to be ignored is shown by `status`, and told to nobody.
-            successor: self.finding.successor.filter(|_| self.entry.successor == Successor::Warn),
-            near_misses: self.finding.near_misses,
+            successor: self.finding.successor.take().filter(|_| self.entry.successor == Successor::Warn),
+            near_misses: take(&mut self.finding.near_misses),
             drift: record.open.drift.clone(),
             served: record.targets.values().flat_map(|told| told.served.iter().cloned()).collect(),
-            notes: self.finding.notes,
+            notes: take(&mut self.finding.notes),
         }
     }
 

@@ -49,7 +49,7 @@ impl Sync {
         ledger: &Ledger,
         stop: &CancellationToken,
         progress: &(dyn Fn(Progress) + Send + Sync_),
-    ) -> BTreeMap<usize, Done> {
+    ) -> BTreeMap<usize, Box<Done>> {
         let concurrency = self.settings.daemon.concurrency.max(1);
         let room = Arc::new(Semaphore::new(concurrency));
         let is_new = |place: &usize| self.settings.certificates.get(*place).is_some_and(|entry| !has_live(ledger, &entry.name));
@@ -68,10 +68,10 @@ impl Sync {
                 let Some(entry) = self.settings.certificates.get(place) else { continue };
                 let record = ledger.certificates.get(&entry.name).map(|record| (**record).clone()).unwrap_or_default();
                 let glance = glances.get_mut(place).map(std::mem::take).unwrap_or_default();
-                let (context, entry, room, stop) = (context.clone(), entry.clone(), room.clone(), stop.clone());
+                let (context, entry, room, stop) = (context.clone(), Arc::new(entry.clone()), room.clone(), stop.clone());
                 let task = tasks.spawn(async move {
                     let _place = room.acquire_owned().await.ok()?;
-                    context.one(&entry, record, glance, &stop).await
+                    context.one(entry, record, glance, &stop).await.map(Box::new)
                 });
                 names.insert(task.id(), place);
             }
@@ -99,7 +99,7 @@ impl Sync {
                     let done = match joined {
                         Ok((_, Some(done))) => done,
                         Ok((_, None)) => continue,
-                        Err(_panic) => Done::panicked(entry, ledger),
+                        Err(_panic) => Box::new(Done::panicked(entry, ledger)),
                     };
                     looked += 1;
                     progress(Progress::Looked { done: looked, total: context.places.len(), name: done.entry.name.clone() });
@@ -129,8 +129,8 @@ impl Sync {
 }
 
 /// Writes new generations; a defect that ends the writing of one is its own failure.
-fn write_all(store: &Store, batch: &Batch, group: Vec<(usize, Done)>) -> Vec<(usize, Done)> {
-    let write = |(place, mut done): (usize, Done)| {
+fn write_all(store: &Store, batch: &Batch, group: Vec<(usize, Box<Done>)>) -> Vec<(usize, Box<Done>)> {
+    let write = |(place, mut done): (usize, Box<Done>)| {
         if catch_unwind(AssertUnwindSafe(|| write(store, batch, &mut done))).is_err() {
             (done.staged, done.finding.verdict) = (None, Verdict::Failed(panicked()));
         }
@@ -191,7 +191,7 @@ impl Context {
     /// finished.
     async fn one(
         &self,
-        entry: &Certificate,
+        entry: Arc<Certificate>,
         record: CertificateRecord,
         glance: Glance,
         stop: &CancellationToken,
@@ -199,18 +199,19 @@ impl Context {
         if stop.is_cancelled() {
             return None;
         }
-        let mut done = Done { seal: glance.seal, ..Done::new(entry, record) };
         let is_tidy = glance.is_bare && !entry.placeholder;
+        let mut done = Done { seal: glance.seal, ..Done::new(entry, record) };
         if !is_tidy && !self.tend(&mut done).await {
             // Who cannot see what is live cannot know what is earlier, or covers less: nothing is put in its place.
             return Some(done);
         }
-        done.finding = stop.run_until_cancelled(self.find(entry, &done)).await?;
+        done.finding = stop.run_until_cancelled(self.find(&done)).await?;
         Some(done)
     }
 
     /// What `gather` finds for an entry.
-    pub(super) async fn find(&self, entry: &Certificate, done: &Done) -> Finding {
+    pub(super) async fn find(&self, done: &Done) -> Finding {
+        let entry = &*done.entry;
         match self.accounts.get(&entry.provider) {
             None => Finding { verdict: Verdict::Failed(unasked(&entry.provider)), ..Finding::nothing() },
             Some(account) => {

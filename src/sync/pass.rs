@@ -52,15 +52,16 @@ impl Sync {
         ended(sweeping.await)??;
         progress(Progress::Step);
         let glances = Arc::unwrap_or_clone(glances);
-        let found = self.watched(progress, self.look(&context, &busy, glances, &ledger, stop, progress)).await;
+        let mut found = self.watched(progress, self.look(&context, &busy, glances, &ledger, stop, progress)).await;
         failpoint::reach("sync.looked");
         let whole = scope.names.is_none() && found.len() + quiet.len() == self.settings.certificates.len();
         let mut delivery = Delivery::new(&self.settings, &self.store, &self.clock, &mut ledger, stop, progress);
         delivery.force = scope.force;
         delivery.by_hand = scope.by_hand;
-        let looked_at = found.values().map(|done| &done.entry).chain(quiet::entries(&self.settings, &quiet));
+        let changes = found.values_mut().filter_map(|done| done.change()).map(|change| (change.entry.name.clone(), change));
+        delivery.changes = changes.collect();
+        let looked_at = found.values().map(|done| &*done.entry).chain(quiet::entries(&self.settings, &quiet));
         delivery.entries = looked_at.map(|entry| (entry.name.as_str(), entry)).collect();
-        delivery.changes.extend(found.values().filter_map(Done::change).map(|change| (change.entry.name.clone(), change)));
         for done in found.values() {
             done.remember(delivery.ledger, context.now);
         }
@@ -72,7 +73,9 @@ impl Sync {
         failpoint::reach("sync.delivered");
         progress(Progress::Step);
         let found_none = found.is_empty();
-        let certificates = self.report(found, &quiet, &mut ledger, &delivered.changes);
+        let certificates = self.report(&mut found, &quiet, &mut ledger, &delivered.changes);
+        // Keys are wiped and freed while all that follows goes on.
+        let wiping = tokio::task::spawn_blocking(move || drop((found, delivered.changes)));
         let (requests, calls) = self.calls();
         let report = Report {
             started,
@@ -94,20 +97,21 @@ impl Sync {
         // Nothing at all changed but the time: then that is all that is written down.
         let is_quiet = report.whole && found_none && is_same && delivered.is_asleep && report.incidents.is_empty();
         self.conclude(ledger, &report, base.filter(|_| is_quiet))?;
+        ended(wiping.await)?;
         Ok(report)
     }
 
     /// One report for each entry that was looked at or is quiet, in the inventory's order.
     fn report(
         &self,
-        mut found: BTreeMap<usize, Done>,
+        found: &mut BTreeMap<usize, Box<Done>>,
         quiet: &[usize],
         ledger: &mut Ledger,
         changes: &BTreeMap<String, Change>,
     ) -> Vec<CertificateReport> {
         let mut reports = Vec::with_capacity(found.len() + quiet.len());
         for (place, entry) in self.settings.certificates.iter().enumerate() {
-            if let Some(done) = found.remove(&place) {
+            if let Some(done) = found.get_mut(&place) {
                 reports.push(done.report(ledger, changes));
             } else if quiet.binary_search(&place).is_ok()
                 && let Some(record) = ledger.certificates.get(&entry.name)

@@ -79,9 +79,9 @@ impl Sync {
         let record = ledger.certificates.get(&entry.name).map(|record| (**record).clone()).unwrap_or_default();
         let before = record.id.clone();
         let held = record.open.held.clone();
-        let mut done = Done::new(entry, record);
+        let mut done = Done::new(Arc::new(entry.clone()), record);
         done.live = self.store.live(&entry.name).ok().flatten();
-        let finding = context.find(entry, &done).await;
+        let finding = context.find(&done).await;
         let live = done.live.as_ref().map(|live| live.bundle.fingerprint());
         describe(entry.name.clone(), finding, before, live, held)
     }

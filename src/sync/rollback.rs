@@ -1,6 +1,7 @@
 //! The way back by hand: an earlier generation goes live again and is deployed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +34,7 @@ impl Sync {
         // Before the link moves: a link that is older than the ledger says would be put back by the next pass, a newer one would not.
         ledger.save(self.store.root())?;
         let change = Change {
-            entry: entry.clone(),
+            entry: Arc::new(entry.clone()),
             id: None,
             shown: live::live_of(&earlier),
             unfit: unfit(&earlier),

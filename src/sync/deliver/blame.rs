@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::Target;
+use crate::config::{Certificate, Target};
 use crate::deploy::{self, Expected};
 use crate::report::{Failure, Fingerprint, Live, Served, TargetAction, TargetReport};
 
@@ -231,15 +231,15 @@ impl Delivery<'_> {
     /// A rollback takes every target of the certificate with it: those that were told of the new one are told again.
     pub(super) async fn follow_rollbacks(&mut self, targets: &[Target]) {
         for target in targets {
-            let stale = self.members(target).into_iter().any(|(name, _)| {
-                let rolled_back = self.changes.get(&name).is_some_and(|change| change.stage == Stage::RolledBack);
+            let stale = self.members(target).any(|Certificate { name, .. }| {
+                let rolled_back = self.changes.get(name).is_some_and(|change| change.stage == Stage::RolledBack);
                 let told = self
                     .ledger
                     .certificates
-                    .get(&name)
+                    .get(name)
                     .and_then(|record| record.targets.get(&target.name))
                     .and_then(|told| told.reloaded);
-                rolled_back && told.is_some() && told != self.target_live(&name).map(|live| live.fingerprint)
+                rolled_back && told.is_some() && told != self.target_live(name).map(|live| live.fingerprint)
             });
             if !stale {
                 continue;

@@ -32,6 +32,7 @@ impl Delivery<'_> {
         TargetReport { pending: Some(why), action: TargetAction::Pending, ..quiet(target) }
     }
 
+    /// The target has it. That is saved before the next one is told, or with what was seen at all of them.
     pub(super) fn done(&mut self, target: &Target, action: TargetAction, changed: &[String]) -> TargetReport {
         let earlier = self.reports.remove(&target.name);
         let record = self.ledger.targets.entry(target.name.clone()).or_default();
@@ -40,7 +41,7 @@ impl Delivery<'_> {
         record.last_error = None;
         record.failures = 0;
         record.next_try = None;
-        self.save();
+        self.is_unsaved = true;
         match earlier {
             // Culprits were taken out on the way: that is what must be told.
             Some(report) => report,
@@ -62,6 +63,7 @@ impl Delivery<'_> {
     }
 
     pub(super) fn save(&mut self) {
+        self.is_unsaved = false;
         if let Err(error) = self.ledger.save(self.store.root()) {
             tracing::error!("failed to save the ledger: {error}");
         }

@@ -41,7 +41,7 @@ pub(super) use ready::is_urgent;
 pub(super) use tell::{not_running, rests};
 
 use ready::Readiness;
-use verify::{Seen, sni_names};
+use verify::Seen;
 use words::quiet;
 
 /// Why a target waits whose turn did not come.
@@ -49,7 +49,7 @@ const STOPPED: &str = "certsyncd was stopped before its turn came";
 
 /// One entry on its way to its servers.
 pub(super) struct Change {
-    pub entry: Certificate,
+    pub entry: Arc<Certificate>,
     /// The provider's id of `new`.
     pub id: Option<String>,
     pub new: Installed,
@@ -99,6 +99,8 @@ pub(super) struct Delivery<'a> {
     /// What was seen last.
     after: Seen,
     reports: BTreeMap<String, TargetReport>,
+    /// A target was told that the memory on disk knows nothing of.
+    is_unsaved: bool,
 }
 
 /// What [`Delivery::run`] leaves.
@@ -132,6 +134,7 @@ impl<'a> Delivery<'a> {
             before: Seen::default(),
             after: Seen::default(),
             reports: BTreeMap::new(),
+            is_unsaved: false,
         }
     }
 
@@ -171,14 +174,10 @@ impl<'a> Delivery<'a> {
         self.settings.targets.values().filter(|target| wanted.contains(target.name.as_str())).cloned().collect()
     }
 
-    /// Entries that a target serves and that have something on disk, with the names to look for.
-    fn members(&self, target: &Target) -> Vec<(String, Vec<String>)> {
-        let serving = self.entries.values().filter(|entry| entry.deploy.contains(&target.name));
-        serving
-            .filter_map(|entry| {
-                self.target_live(&entry.name).map(|live| (entry.name.clone(), sni_names(&live.names, &entry.names)))
-            })
-            .collect()
+    /// Entries that a target serves and that have something on disk.
+    fn members(&self, target: &Target) -> impl Iterator<Item = &'a Certificate> {
+        let serving = self.entries.values().copied().filter(|entry| entry.deploy.contains(&target.name));
+        serving.filter(|entry| self.target_live(&entry.name).is_some())
     }
 
     /// What is to be served for an entry: the change on its way, unless it was rolled back, else what is live.

@@ -43,18 +43,18 @@ impl Delivery<'_> {
     /// What is served already needs no telling: a ledger that was lost, or a server that was restarted meanwhile.
     pub(super) fn recognise_served(&mut self, targets: &[Target]) {
         for target in targets.iter().filter(|target| !target.verify.is_empty()) {
-            let members = self.members(target);
+            let members: Vec<_> = self.members(target).collect();
             let mut all = !members.is_empty();
-            for (name, _) in members {
-                let Some(live) = self.target_live(&name).filter(|_| !self.changes.contains_key(&name)) else {
+            for Certificate { name, .. } in members {
+                let Some(live) = self.target_live(name).filter(|_| !self.changes.contains_key(name)) else {
                     all = false;
                     continue;
                 };
-                let seen = self.before.of(target, &name);
+                let seen = self.before.of(target, name);
                 let shown = seen.iter().any(|s| s.fingerprint == Some(live.fingerprint));
                 let other = seen.iter().any(|s| s.fingerprint.is_some() && s.fingerprint != Some(live.fingerprint));
                 if shown && !other {
-                    self.note_reloaded(target, &name, &live, true);
+                    self.note_reloaded(target, name, &live, true);
                 }
                 all &= shown && !other;
             }
@@ -74,7 +74,7 @@ impl Delivery<'_> {
         let record = self.ledger.targets.get(&target.name);
         if let Some(at) = record.and_then(|record| record.next_try).filter(|at| !self.by_hand && !self.force && *at > now) {
             // A new certificate is a new reason; only what failed before waits for its gap.
-            if !self.members(target).iter().any(|(name, _)| self.changes.contains_key(name)) {
+            if !self.members(target).any(|entry| self.changes.contains_key(&entry.name)) {
                 return Readiness::Wait(format!("tried again after {}", at.strftime(TIME)));
             }
         }
@@ -98,7 +98,7 @@ impl Delivery<'_> {
         if record.is_some_and(|record| !record.settings.is_empty() && record.settings != target.fingerprint()) {
             return Some("its settings changed".to_owned());
         }
-        self.members(target).into_iter().find_map(|(name, _)| self.member_due(target, &name))
+        self.members(target).find_map(|entry| self.member_due(target, &entry.name))
     }
 
     pub(super) fn member_due(&self, target: &Target, name: &str) -> Option<String> {
@@ -120,7 +120,7 @@ impl Delivery<'_> {
     /// Whether clients are or soon will be turned away by what is served: it ends within [`URGENT`], or where a certificate was shown before
     /// something listens that shows none.
     pub(super) fn is_urgent(&self, target: &Target, now: Timestamp) -> bool {
-        self.members(target).iter().any(|(name, _)| {
+        self.members(target).any(|Certificate { name, .. }| {
             let live = self.target_live(name).map(|live| live.fingerprint);
             self.before.of(target, name).iter().filter(|seen| seen.fingerprint != live).any(|seen| match seen.not_after {
                 Some(end) => is_urgent(end, now),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::{Format, Target, TargetKind};
+use crate::config::{Certificate, Format, Target, TargetKind};
 use crate::deploy::{self, UnitState, Update};
 use crate::ledger::TargetRecord;
 use crate::report::{Failure, Fingerprint, TargetAction, TargetReport};
@@ -22,6 +22,9 @@ const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(60);
 impl Delivery<'_> {
     /// One target: state, update in place or test and reload, verify; with the way back.
     pub(super) async fn tell(&mut self, target: &Target) -> TargetReport {
+        if self.is_unsaved {
+            self.save();
+        }
         let changed = self.changed(target);
         if let Some(why) = not_running(target).await {
             return self.leave_pending(target, why);
@@ -91,21 +94,20 @@ impl Delivery<'_> {
     async fn update_in_place(&mut self, target: &Target) -> Option<TargetAction> {
         let TargetKind::Haproxy { socket: Some(socket) } = &target.kind else { return None };
         let (due, others): (Vec<_>, Vec<_>) =
-            self.members(target).into_iter().partition(|(name, _)| self.member_due(target, name).is_some());
+            self.members(target).partition(|entry| self.member_due(target, &entry.name).is_some());
         // Told although nothing changed (`--force`, other settings): what it serves is given to it again, without a reload.
         let again = if due.is_empty() { others } else { due };
         if again.is_empty() {
             return None;
         }
-        for (name, _) in again {
-            let installed = self.store.live(&name).ok().flatten()?;
+        for Certificate { name, outputs, .. } in again {
+            let installed = self.store.live(name).ok().flatten()?;
             let combined = installed.bundle.files().files.remove("combined.pem")?;
-            let link = live::combined_path(self.store, &name);
+            let link = live::combined_path(self.store, name);
             let mut paths = vec![link];
-            let outputs = self.entries.get(name.as_str()).into_iter().flat_map(|entry| &entry.outputs);
-            paths.extend(outputs.filter(|output| output.format == Format::Combined).map(|output| output.path.clone()));
+            paths.extend(outputs.iter().filter(|output| output.format == Format::Combined).map(|output| output.path.clone()));
             self.step();
-            if !update_one(socket, target, &name, &paths, &combined, installed.bundle.fingerprint()).await {
+            if !update_one(socket, target, name, &paths, &combined, installed.bundle.fingerprint()).await {
                 return None;
             }
         }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{Target, VerifyAddress};
+use crate::config::{Certificate, Target, VerifyAddress};
 use crate::deploy::{self, Expected};
 use crate::ledger::Delivery as Told;
 use crate::report::{Fingerprint, Served, TargetAction, TargetReport};
@@ -20,12 +20,12 @@ impl Delivery<'_> {
     pub(super) async fn look_before(&mut self, targets: &[Target]) {
         for target in targets {
             let (mut owners, mut expected) = (Vec::new(), Vec::new());
-            for (name, names) in self.members(target) {
-                let live = self.old_leaf(&name).or_else(|| self.target_live(&name).map(|live| live.fingerprint));
+            for entry in self.members(target) {
+                let live = self.old_leaf(&entry.name).or_else(|| self.target_live(&entry.name).map(|live| live.fingerprint));
                 let Some(fingerprint) = live else { continue };
-                for (address, sni) in self.pairs(target, &names) {
+                for (address, sni) in self.pairs(target, &self.names(target, entry)) {
                     expected.push(Expected { address, name: sni, fingerprint });
-                    owners.push(name.clone());
+                    owners.push(&entry.name);
                 }
             }
             for (owner, seen) in owners.iter().zip(deploy::look_for(&expected, target.timeout).await) {
@@ -38,14 +38,14 @@ impl Delivery<'_> {
 
     /// Looks at what is served, all at once; what used to be right and is not now goes back.
     pub(super) async fn verify(&mut self, target: &Target, action: TargetAction, changed: &[String]) -> TargetReport {
-        let members = self.members(target);
+        let members: Vec<_> = self.members(target).collect();
         let mut expected = Vec::new();
         let mut owners = Vec::new();
-        for (name, names) in &members {
-            let Some(live) = self.target_live(name) else { continue };
-            for (address, sni) in self.expected_pairs(target, name, names) {
+        for entry in &members {
+            let Some(live) = self.target_live(&entry.name) else { continue };
+            for (address, sni) in self.expected_pairs(target, &entry.name, &self.names(target, entry)) {
                 expected.push(Expected { address, name: sni, fingerprint: live.fingerprint });
-                owners.push(name.clone());
+                owners.push(&entry.name);
             }
         }
         self.step();
@@ -53,15 +53,16 @@ impl Delivery<'_> {
         self.step();
         let mut wrong: BTreeMap<String, Vec<Served>> = BTreeMap::new();
         for ((owner, expected), seen) in owners.into_iter().zip(&expected).zip(seen) {
-            self.after.keep(target, &owner, std::slice::from_ref(&seen));
+            self.after.keep(target, owner, std::slice::from_ref(&seen));
             if seen.fingerprint != Some(expected.fingerprint) {
-                wrong.entry(owner).or_default().push(seen);
+                wrong.entry(owner.clone()).or_default().push(seen);
             }
         }
-        for (name, names) in &members {
+        for entry in members {
+            let name = &entry.name;
             if let Some(live) = self.target_live(name) {
                 let shown = self.after.of(target, name).iter().any(|seen| seen.fingerprint == Some(live.fingerprint));
-                if shown && !self.was_known(target, name, names) {
+                if shown && !self.was_known(target, entry) {
                     // Nothing showed it before: one address that shows it is proof enough, the others never did.
                     wrong.remove(name);
                 }
@@ -78,8 +79,8 @@ impl Delivery<'_> {
     }
 
     /// Whether some pair of an entry showed its certificate, the old or the live one, before this pass moved anything.
-    fn was_known(&self, target: &Target, name: &str, names: &[String]) -> bool {
-        self.pairs(target, names).iter().any(|pair| self.showed(target, name, pair))
+    fn was_known(&self, target: &Target, entry: &Certificate) -> bool {
+        self.pairs(target, &self.names(target, entry)).iter().any(|pair| self.showed(target, &entry.name, pair))
     }
 
     /// The pairs of address and name that must show the live leaf: those that showed it or the one before; where none did, all are asked.
@@ -87,6 +88,12 @@ impl Delivery<'_> {
         let all = self.pairs(target, names);
         let known: Vec<_> = all.iter().filter(|pair| self.showed(target, name, pair)).cloned().collect();
         if known.is_empty() { all } else { known }
+    }
+
+    /// The names by which to look for an entry's certificate; none where the target has no address to look at.
+    fn names(&self, target: &Target, entry: &Certificate) -> Vec<String> {
+        let live = self.target_live(&entry.name).filter(|_| !target.verify.is_empty());
+        live.map(|live| sni_names(&live.names, &entry.names)).unwrap_or_default()
     }
 
     fn pairs(&self, target: &Target, names: &[String]) -> Vec<(VerifyAddress, String)> {
@@ -109,10 +116,11 @@ impl Delivery<'_> {
     /// Keeps what was seen in the ledger: the measure of the next pass.
     pub(super) fn remember_served(&mut self, targets: &[Target]) {
         for target in targets {
-            for (name, _) in self.members(target) {
-                let mine = self.after.of(target, &name).to_vec();
-                let live = self.target_live(&name).map(|live| live.fingerprint);
-                let told: &mut Told = self.ledger.certificates.entry(name).or_default().targets.of(&target.name);
+            let members: Vec<_> = self.members(target).collect();
+            for Certificate { name, .. } in members {
+                let mine = self.after.of(target, name).to_vec();
+                let live = self.target_live(name).map(|live| live.fingerprint);
+                let told: &mut Told = self.ledger.certificates.entry(name.clone()).or_default().targets.of(&target.name);
                 warn_once(target, told, &mine, live);
                 // What was right once stays the measure while the address is silent.
                 told.served = mine
