@@ -110,7 +110,7 @@ impl Certificate {
         }
         let spki = SubjectPublicKeyInfoDer::from(issuer.spki.as_slice());
         let key = RawPublicKeyEntity::try_from(&spki).ok()?;
-        let signed = self.der.get(self.signed.clone())?;
+        let Some(signed) = self.der.get(self.signed.clone()) else { return Some(false) };
         let mut verdict = None;
         for algorithm in ALL_VERIFICATION_ALGS {
             if algorithm.signature_alg_id().as_ref().get(2..).is_none_or(|id| !id.starts_with(&self.signature_algorithm)) {
