@@ -60,9 +60,14 @@ impl<'c> Inventory<'c> {
     }
 
     /// Takes in what comes next in the file; `false`: both have something that no two entries may share.
-    pub(super) fn join(&mut self, next: Inventory<'c>) -> bool {
+    pub(super) fn join(&mut self, mut next: Inventory<'c>) -> bool {
         self.read = next.read;
-        self.certificates.extend(next.certificates);
+        self.certificates.append(&mut next.certificates);
+        // The smaller goes into the larger.
+        if next.seen.names.len() > self.seen.names.len() {
+            std::mem::swap(&mut self.seen, &mut next.seen);
+        }
+        self.seen.names.reserve(next.seen.names.len());
         self.seen.keys.extend(next.seen.keys);
         let mut is_new = next.seen.names.into_iter().all(|(name, at)| self.seen.names.insert(name, at).is_none());
         is_new &= next.seen.paths.into_iter().all(|(path, at)| self.seen.paths.insert(path, at).is_none());
