@@ -53,6 +53,8 @@ pub struct Ledger {
     pub last_pass: Option<PassRecord>,
     /// When a whole pass in which nothing failed last ended.
     pub last_success: Option<Timestamp>,
+    /// What the file system told of the folders of links and of generations ([`crate::store::Watch::folders`]); `None`: look at each link.
+    pub folders: Option<Mark>,
     /// Why this memory had to be rebuilt, until that is told.
     pub rebuilt: Option<String>,
 }

@@ -113,7 +113,7 @@ async fn the_document_that_is_there_gets_the_new_times() {
 type Deed = (&'static str, fn(&World));
 
 /// What somebody does to one certificate, down to an edit that keeps size and times.
-const DEEDS: [Deed; 8] = [
+const DEEDS: [Deed; 9] = [
     ("edits a file and hides it", |world| {
         let path = world.live("api").join("privkey.pem");
         let times = fs::metadata(&path).unwrap().modified().unwrap();
@@ -134,6 +134,13 @@ const DEEDS: [Deed; 8] = [
         let target = fs::read_link(world.live("api")).unwrap();
         fs::remove_file(world.live("api")).unwrap();
         std::os::unix::fs::symlink(world.state().join("live").join(target), world.live("api")).unwrap();
+    }),
+    ("exchanges it for one that leads elsewhere, while nobody looks at the folder's time", |world| {
+        let (link, other) = (world.live("api"), world.state().join("other"));
+        std::os::unix::fs::symlink(fs::read_link(world.live("www")).unwrap(), &other).unwrap();
+        let times = fs::metadata(world.state().join("live")).unwrap().modified().unwrap();
+        fs::rename(other, link).unwrap();
+        File::open(world.state().join("live")).unwrap().set_modified(times).unwrap();
     }),
     ("edits an output", |world| fs::write(world.path("www.pem"), "nothing").unwrap()),
     ("opens an output to all", |world| {
@@ -167,6 +174,35 @@ async fn what_a_crash_left_in_a_sealed_folder_is_swept() {
     fs::create_dir(&stray).unwrap();
     pass(&world, &sync).await;
     assert!(!stray.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_long_as_nothing_moves_in_the_folders_they_are_not_looked_through() {
+    let (world, sync) = world().await;
+    let folders = || Ledger::peek(&world.state()).unwrap().ledger.folders;
+    pass(&world, &sync).await;
+    let before = folders();
+    pass(&world, &sync).await;
+    assert_ne!(folders(), before, "links moved after the first look");
+    settle(&world, &sync).await;
+    let known = folders();
+    assert!(known.is_some());
+    pass(&world, &sync).await;
+    assert_eq!(folders(), known);
+    // What was left behind, beside the folders of certificates, by whoever died there.
+    for stray in ["live/.tmp-certsyncd-dead", "generations/.tmp-certsyncd-dead"] {
+        let stray = world.state().join(stray);
+        std::os::unix::fs::symlink("nowhere", &stray).unwrap();
+        pass(&world, &sync).await;
+        assert!(!stray.is_symlink(), "{}", stray.display());
+        assert_ne!(folders(), known);
+        settle(&world, &sync).await;
+    }
+    let known = folders();
+    world.cloud.cds.replace("api", world.pki.issue(Leaf::new(["api.example.com"]).days(200)));
+    pass(&world, &sync).await;
+    pass(&world, &sync).await;
+    assert_ne!(folders(), known, "a link moved");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,10 @@
 //! Reading within bounds, and a folder that is opened once.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -138,6 +140,15 @@ impl Folder {
     /// The trace of `path` below it; `None` when it is not there.
     pub fn trace(&self, path: &Path) -> Result<Option<Trace>, Error> {
         traced(step("atomic.read", "look at", path, || rustix::fs::statat(&self.handle, path, AtFlags::SYMLINK_NOFOLLOW)))
+    }
+
+    /// Where the link `name` in it points; `None` when it is not there.
+    pub fn read_link(&self, name: &str) -> Result<Option<PathBuf>, Error> {
+        match step("atomic.read", "read link", &self.path.join(name), || rustix::fs::readlinkat(&self.handle, name, Vec::new())) {
+            Ok(target) => Ok(Some(OsString::from_vec(target.into_bytes()).into())),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Gives `name` in it (`.` for itself) another mode and, where given, another owner and group.

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::lines::{self, Lines};
-use super::{Base, Ledger, PassRecord, ProviderRecord, Pulse, Raised, TargetRecord, VERSION, layout};
+use super::{Base, Ledger, Mark, PassRecord, ProviderRecord, Pulse, Raised, TargetRecord, VERSION, layout};
 use crate::atomic::{self, Access};
 
 /// Bytes that a ledger may have. Ten thousand certificates with eight targets each need about a third.
@@ -139,6 +139,7 @@ impl Ledger {
             targets: &self.targets,
             providers: &self.providers,
             alerts: &self.alerts,
+            folders: &self.folders,
         };
         let mut bytes = layout::encode(&head, lines::SECTION, &records).map_err(Error::Encode)?;
         bytes.push(b'\n');
@@ -162,6 +163,7 @@ struct Head<'a> {
     targets: &'a BTreeMap<String, TargetRecord>,
     providers: &'a BTreeMap<String, ProviderRecord>,
     alerts: &'a BTreeMap<String, Raised>,
+    folders: &'a Option<Mark>,
 }
 
 /// The ledger's file, opened: what a pass wants to know before all records are read.
@@ -325,6 +327,7 @@ fn records(mut whole: Pieces) -> Parsed {
         alerts: section(&mut whole, "alerts", &mut lost),
         last_pass: single(&mut whole, "last_pass", &mut lost),
         last_success: single(&mut whole, "last_success", &mut lost),
+        folders: single(&mut whole, "folders", &mut lost),
         rebuilt: single(&mut whole, "rebuilt", &mut lost),
     };
     if lost.is_empty() { Parsed::Good(ledger) } else { Parsed::Damaged(ledger, lost.join("; ")) }

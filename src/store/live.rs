@@ -95,7 +95,7 @@ impl Store {
 }
 
 /// Exactly what the link holds: relative, so that a state directory can be moved.
-fn target(name: &str, generation: &str) -> PathBuf {
+pub(super) fn target(name: &str, generation: &str) -> PathBuf {
     Path::new("../generations").join(name).join(generation)
 }
 

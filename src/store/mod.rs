@@ -138,16 +138,22 @@ impl Store {
     /// As [`Store::sweep`], but takes the word of `is_sealed` that a name's own folder needs no look: whatever is left behind in one breaks
     /// its [`Seal`].
     pub fn sweep_besides(&self, is_sealed: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, Error> {
-        self.swept.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
-        let mut swept = Vec::new();
-        for folder in [self.root.to_path_buf(), self.live_folder(), self.root.join(OUTPUTS)] {
-            swept.extend(atomic::sweep(&folder, TEMPORARY)?);
-        }
         let names = atomic::list_some(&self.generations_folder(), |name| !is_sealed(name))?;
+        let mut swept = atomic::sweep(&self.live_folder(), TEMPORARY)?;
         if names.iter().any(|name| name.starts_with(TEMPORARY)) {
             swept.extend(atomic::sweep(&self.generations_folder(), TEMPORARY)?);
         }
-        for name in names.iter().filter(|name| check_name(name).is_ok()) {
+        swept.extend(self.sweep_only(&names)?);
+        Ok(swept)
+    }
+
+    /// As [`Store::sweep`], but takes the caller's word ([`Watch::is_undisturbed`]) that nothing was left behind among links and generations
+    /// save in the folders of these names.
+    pub fn sweep_only(&self, names: &[impl AsRef<str>]) -> Result<Vec<PathBuf>, Error> {
+        self.swept.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        let mut swept = atomic::sweep(&self.root, TEMPORARY)?;
+        swept.extend(atomic::sweep(&self.root.join(OUTPUTS), TEMPORARY)?);
+        for name in names.iter().map(AsRef::as_ref).filter(|name| check_name(name).is_ok()) {
             let folder = self.generations_of(name)?;
             swept.extend(atomic::sweep(&folder, TEMPORARY)?);
             if is_empty_folder(&folder)? {

@@ -1,10 +1,13 @@
 //! Whether something is untouched since it was last read in full, told by the file system's own notes: a pass over ten thousand certificates
 //! cannot read fifty thousand files.
 //!
-//! Start at [`Store::watch`] and [`Watch::seal`]. A [`Seal`] is made of what the kernel keeps of the link, the folders and the five files (and
-//! the outputs): inode, size, mode, owner, group, and when any of that or the content last changed. The last one (ctime) nobody can set back: who
+//! Start at [`Store::watch`] and [`Watch::seal`]. A [`Seal`] is made of what the kernel keeps of the folders and the five files (and the
+//! outputs): inode, size, mode, owner, group, and when any of that or the content last changed. The last one (ctime) nobody can set back: who
 //! edits, replaces, permits or removes something breaks the seal, and then [`Store::repair`] reads everything. What changed within the last
 //! [`SETTLED`] gets no seal, for a second change in the same tick of the file system's clock would leave no trace.
+//!
+//! Links are another matter: who moves one changes the folder that it is in. As long as the two folders are as they were ([`Watch::folders`]),
+//! nothing came, went or moved in them, and no link need be looked at; else each must lead where it should.
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
@@ -12,6 +15,7 @@ use std::path::{Path, PathBuf};
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
+use super::live::target;
 use super::{FILES, Store, is_empty_folder};
 use crate::atomic::{self, Folder, Trace};
 use crate::config::Output;
@@ -29,6 +33,10 @@ pub struct Watch {
     paths: [PathBuf; 2],
     /// Whether there is nothing in them: then no name need be looked for.
     is_empty: OnceCell<bool>,
+    /// What the file system notes of the two folders.
+    folders: Seal,
+    /// Whether that is what was noted before.
+    is_undisturbed: bool,
 }
 
 /// The file system's notes about one certificate, as one short word.
@@ -41,8 +49,9 @@ pub struct Seal {
 }
 
 impl Store {
-    /// Opens the folders; `None` when they are not there or are not what they should be: then nothing is sealed.
-    pub fn watch(&self) -> Option<Watch> {
+    /// Opens the folders, of which an earlier [`Watch::folders`] was `known`; `None` when they are not there or are not what they should be:
+    /// then nothing is sealed.
+    pub fn watch(&self, known: Option<[u8; 16]>) -> Option<Watch> {
         let open = |path: &Path| Folder::open(path).ok().flatten();
         let root = atomic::stat_following(self.root()).ok().flatten()?;
         let paths = [self.live_folder(), self.generations_folder()];
@@ -53,7 +62,12 @@ impl Store {
             let found = folder.stat(".").ok().flatten()?;
             shared.extend([u64::from(found.mode), u64::from(found.owner)]);
         }
-        Some(Watch { live, generations, shared, paths, is_empty: OnceCell::new() })
+        let mut notes = Notes::new(&shared);
+        notes.take(live.trace(Path::new(".")))?;
+        notes.take(generations.trace(Path::new(".")))?;
+        let folders = notes.seal();
+        let is_undisturbed = known == Some(folders.mark);
+        Some(Watch { live, generations, shared, paths, is_empty: OnceCell::new(), folders, is_undisturbed })
     }
 }
 
@@ -65,10 +79,24 @@ impl Watch {
         *self.is_empty.get_or_init(are_empty) || [&self.live, &self.generations].into_iter().all(has_none)
     }
 
-    /// The seal of `generation` as what is live of `name`, with its outputs; `None` when something of it is missing or cannot be looked at.
+    /// The folders of links and of generations as they are, to be known again; `None` when they changed so lately that a later change may not
+    /// show.
+    pub fn folders(&self, now: Timestamp) -> Option<[u8; 16]> {
+        self.folders.is_settled(now).then_some(self.folders.mark)
+    }
+
+    /// Whether nothing came, went or moved in the two folders.
+    pub fn is_undisturbed(&self) -> bool {
+        self.is_undisturbed
+    }
+
+    /// The seal of `generation` as what is live of `name`, with its outputs; `None` when it is not, or something of it is missing or cannot be
+    /// looked at.
     pub fn seal(&self, name: &str, generation: &str, outputs: &[Output]) -> Option<Seal> {
+        if !self.is_undisturbed && self.live.read_link(name).ok()?? != target(name, generation) {
+            return None;
+        }
         let mut notes = Notes::new(&self.shared);
-        notes.take(self.live.trace(Path::new(name)))?;
         notes.take(self.generations.trace(Path::new(name)))?;
         let mut path = format!("{name}/{generation}");
         notes.take(self.generations.trace(Path::new(&path)))?;

@@ -19,7 +19,7 @@ use crate::store::{self, KEEP, Store, is_first};
 use super::context::Told;
 use super::deliver::{Change, Delivery};
 use super::done::Done;
-use super::quiet::{self, Glance};
+use super::quiet::{self, Glance, Glances};
 use super::{Error, LOCK_WAIT, Memory, Progress, Scope, Sync, Sync_};
 
 impl Sync {
@@ -37,19 +37,21 @@ impl Sync {
         let beginning = Ledger::begin(self.store.root())?;
         self.recall(beginning.providers());
         let (context, known) = tokio::join!(self.watched(progress, self.context(scope, stop)), self.known(beginning, scope));
-        let (Memory { mut ledger, base }, glances) = known?;
+        let (Memory { mut ledger, base }, Glances { each: glances, folders, are_undisturbed }) = known?;
         let context = Arc::new(context);
         let mut incidents: Vec<Incident> = ledger_rebuilt(&ledger).into_iter().collect();
         let glances = Arc::new(glances);
         let sweeping = {
             let (settings, store, glances) = (self.settings.clone(), self.store.clone(), glances.clone());
-            tokio::task::spawn_blocking(move || sweep(&settings, &store, &glances))
+            tokio::task::spawn_blocking(move || sweep(&settings, &store, &glances, are_undisturbed))
         };
         context.tell_refused_listings(&mut ledger);
         incidents.extend(self.skewed());
         incidents.extend(scope.incidents.iter().cloned());
-        let Told { quiet, busy, is_same } = context.tell_quiet(&mut ledger, &glances, base);
+        let Told { quiet, busy, mut is_same } = context.tell_quiet(&mut ledger, &glances, base);
         ended(sweeping.await)??;
+        is_same &= ledger.folders == folders;
+        ledger.folders = folders;
         progress(Progress::Step);
         let glances = Arc::unwrap_or_clone(glances);
         let mut found = self.watched(progress, self.look(&context, &busy, glances, &ledger, stop, progress)).await;
@@ -123,7 +125,7 @@ impl Sync {
     }
 
     /// The memory, and what the disk tells meanwhile; while the providers are asked, which takes as long.
-    async fn known(&self, beginning: Beginning, scope: &Scope) -> Result<(Memory, Vec<Glance>), Error> {
+    async fn known(&self, beginning: Beginning, scope: &Scope) -> Result<(Memory, Glances), Error> {
         let Memory { ledger, base } = ended(tokio::task::spawn_blocking(move || memory(beginning)).await)??;
         let ledger = Arc::new(ledger);
         let glances = self.glance(&ledger, scope).await;
@@ -167,7 +169,10 @@ impl Sync {
             Ok(noted) => {
                 ledger.alerts = noted.verdict.raised;
                 ledger.rebuilt = None;
-                report.certificates.iter().for_each(|certificate| concluded(&mut ledger, certificate));
+                // In a quiet pass everybody is concluded.
+                if base.is_none() {
+                    report.certificates.iter().for_each(|certificate| concluded(&mut ledger, certificate));
+                }
                 self.told.lock().unwrap_or_else(PoisonError::into_inner).extend(noted.outcomes);
             }
             Err(error) => tracing::error!("failed to keep alerts: {}", error.line()),
@@ -210,11 +215,20 @@ impl Sync {
     }
 }
 
-/// Removes what a crash left behind. Folders of entries that are untouched, or not looked at in this pass, hold nothing of that kind.
-fn sweep(settings: &Settings, store: &Store, glances: &[Glance]) -> Result<(), store::Error> {
-    let untouched = settings.certificates.iter().zip(glances).filter(|(_, glance)| glance.is_untouched);
-    let sealed: HashSet<&str, RandomState> = untouched.map(|(entry, _)| entry.name.as_str()).collect();
-    for stray in store.sweep_besides(|name| sealed.contains(name))? {
+/// Removes what a crash left behind. Folders of entries that are untouched hold nothing of that kind.
+fn sweep(settings: &Settings, store: &Store, glances: &[Glance], are_undisturbed: bool) -> Result<(), store::Error> {
+    let is_touched = |place: usize| glances.get(place).is_none_or(|glance| !glance.is_untouched);
+    let of = |wanted: bool| {
+        let entries = settings.certificates.iter().enumerate().filter(move |(place, _)| is_touched(*place) == wanted);
+        entries.map(|(_, entry)| entry.name.as_str())
+    };
+    let strays = if are_undisturbed {
+        store.sweep_only(&of(true).collect::<Vec<_>>())?
+    } else {
+        let sealed: HashSet<&str, RandomState> = of(false).collect();
+        store.sweep_besides(|name| sealed.contains(name))?
+    };
+    for stray in strays {
         tracing::info!("removed stray `{}`", stray.display());
     }
     Ok(())

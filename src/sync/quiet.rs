@@ -40,12 +40,32 @@ pub(super) struct Glance {
     pub is_bare: bool,
 }
 
+/// What the disk tells before anything in it is read.
+pub(super) struct Glances {
+    /// By place in the inventory.
+    pub each: Vec<Glance>,
+    /// The folders of links and of generations, to be known again.
+    pub folders: Option<Mark>,
+    /// Whether they are as they were: then nothing came, went or moved in them.
+    pub are_undisturbed: bool,
+}
+
 impl Sync {
-    /// A glance at each entry in scope, by place in the inventory.
-    pub(super) async fn glance(&self, ledger: &Arc<Ledger>, scope: &Scope) -> Vec<Glance> {
+    /// A glance at the folders, then at each entry in scope.
+    pub(super) async fn glance(&self, ledger: &Arc<Ledger>, scope: &Scope) -> Glances {
+        let (store, known, now) = (self.store.clone(), ledger.folders, self.clock.now());
+        let watch = tokio::task::spawn_blocking(move || {
+            let watch = store.watch(known.map(|folders| folders.0))?;
+            Some((watch.folders(now).map(Mark), watch.is_undisturbed()))
+        });
+        let (folders, are_undisturbed) = watch.await.ok().flatten().unwrap_or_default();
+        Glances { each: self.glance_at_each(ledger, scope).await, folders, are_undisturbed }
+    }
+
+    async fn glance_at_each(&self, ledger: &Arc<Ledger>, scope: &Scope) -> Vec<Glance> {
         let (settings, store, ledger, names) = (self.settings.clone(), self.store.clone(), ledger.clone(), scope.names.clone());
         in_parts(self.settings.certificates.len(), move |part| {
-            let Some(watch) = store.watch() else { return Vec::new() };
+            let Some(watch) = store.watch(ledger.folders.map(|folders| folders.0)) else { return Vec::new() };
             let glance = |entry: &Certificate| {
                 let Some(record) = ledger.certificates.get(&entry.name) else {
                     return Some(Glance { is_bare: watch.has_none(&entry.name), ..Glance::default() });
