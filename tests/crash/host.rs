@@ -207,8 +207,18 @@ pub struct End {
 
 /// Without what every pass writes anew.
 fn timeless(mut value: Value) -> Value {
-    const TIMES: [&str; 9] =
-        ["last_pass", "last_success", "last_checked", "last_changed", "full_check", "last_reload", "seal", "since", "last"];
+    const TIMES: [&str; 10] = [
+        "last_pass",
+        "last_success",
+        "last_checked",
+        "last_changed",
+        "full_check",
+        "last_reload",
+        "seal",
+        "folders",
+        "since",
+        "last",
+    ];
     match &mut value {
         Value::Object(fields) => {
             fields.retain(|name, _| !TIMES.contains(&name.as_str()));
