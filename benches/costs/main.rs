@@ -135,10 +135,11 @@ fn passes(wanted: &dyn Fn(&str) -> bool) -> Vec<Row> {
     if wanted("script") {
         rows.push(script(&thousand, quiet_thousand));
     }
-    drop(thousand);
     if wanted("quiet") || wanted("memory") || wanted("growth") {
         rows.extend(large(wanted));
     }
+    // Not before: what is freed by that is in the way of first passes.
+    drop(thousand);
     rows
 }
 
