@@ -41,6 +41,8 @@ impl Sync {
         let context = Arc::new(context);
         let mut incidents: Vec<Incident> = ledger_rebuilt(&ledger).into_iter().collect();
         let glances = Arc::new(glances);
+        // Where an entry was removed since, nobody vouches for its folder.
+        let are_undisturbed = are_undisturbed && ledger.certificates.len() <= self.settings.certificates.len();
         let sweeping = {
             let (settings, store, glances) = (self.settings.clone(), self.store.clone(), glances.clone());
             tokio::task::spawn_blocking(move || sweep(&settings, &store, &glances, are_undisturbed))
