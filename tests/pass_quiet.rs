@@ -206,6 +206,19 @@ async fn as_long_as_nothing_moves_in_the_folders_they_are_not_looked_through() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_crash_left_in_the_folder_of_a_removed_entry_is_swept() {
+    let (world, sync) = world().await;
+    settle(&world, &sync).await;
+    let stray = world.state().join("generations/www/.tmp-certsyncd-dead");
+    fs::create_dir(&stray).unwrap();
+    drop(sync);
+    let whole = inventory(&world);
+    let sync = world.sync(whole.rsplit_once("[[certificate]]").unwrap().0);
+    pass(&world, &sync).await;
+    assert!(!stray.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_and_the_daily_look_come_through() {
     let (world, sync) = world().await;
     settle(&world, &sync).await;
