@@ -15,7 +15,7 @@ use crate::config::secret::Source;
 use crate::config::{Channel, ChannelKind, Encryption};
 use crate::report::Event;
 
-/// Sends one mail to all receivers; the server's last words.
+/// Sends one mail to all receivers; the server's last words. The caller bounds the time.
 pub(super) async fn send(channel: &Channel, event: &Event) -> Result<String, Error> {
     let ChannelKind::Email { host, port, encryption, username, password, from, to } = &channel.kind else {
         return Err(Error::Settings("not a mail channel".to_owned()));
@@ -26,7 +26,7 @@ pub(super) async fn send(channel: &Channel, event: &Event) -> Result<String, Err
     let smtp = |source| Error::Smtp { server: server.clone(), source };
     let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host.as_str())
         .port(*port)
-        .timeout(Some(channel.timeout))
+        .timeout(None)
         .tls(tls(host, *encryption).map_err(smtp)?);
     if let Some(credentials) = credentials(username.as_ref(), password.as_ref())? {
         transport = transport.credentials(credentials);
