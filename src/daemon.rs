@@ -23,7 +23,7 @@ use crate::observe::{Board, Document, http, metrics, textfile};
 use crate::report::{Action, Failure, Incident, Report, TargetAction, counted};
 use crate::schedule::{self, Schedule, Tick};
 use crate::store::lock;
-use crate::sync::{self, Memory, Progress, Scope, Sync};
+use crate::sync::{self, Memory, Progress, Scope, Syncer};
 
 mod traces;
 
@@ -78,7 +78,7 @@ impl Error {
 pub async fn run(settings: Settings, clock: Clock, host: String) -> Result<(), Error> {
     let mut signals = Signals::listen().map_err(Error::Signals)?;
     let state_dir = settings.daemon.state_dir.clone();
-    let sync = Arc::new(Sync::new(Arc::new(settings), clock.clone(), host)?);
+    let sync = Arc::new(Syncer::new(Arc::new(settings), clock.clone(), host)?);
     let _life = lock::daemon(&state_dir).map_err(Error::locking)?;
     if let Err(newer @ ledger::Error::Newer { .. }) = Ledger::peek(&state_dir) {
         return Err(Error::Downgrade(newer));
@@ -106,7 +106,7 @@ impl Signals {
 }
 
 struct Daemon {
-    sync: Arc<Sync>,
+    sync: Arc<Syncer>,
     clock: Clock,
     board: Board,
     watchdog: Watchdog,
@@ -127,7 +127,7 @@ struct Daemon {
 type Pass = JoinHandle<Result<Report, sync::Error>>;
 
 impl Daemon {
-    async fn start(sync: Arc<Sync>, clock: Clock) -> Result<Daemon, Error> {
+    async fn start(sync: Arc<Syncer>, clock: Clock) -> Result<Daemon, Error> {
         let settings = sync.settings().clone();
         let (schedule, ticks) =
             Schedule::start(&settings.daemon.schedule, &settings.daemon.timezone, settings.daemon.splay).await?;
@@ -331,7 +331,7 @@ impl Daemon {
         self.ready();
     }
 
-    fn renewed(&self) -> Result<Sync, Failure> {
+    fn renewed(&self) -> Result<Syncer, Failure> {
         let old = self.sync.settings();
         let settings = config::load(&old.path).map_err(|refused| Failure::new("config", &refused))?;
         if settings.daemon.state_dir != old.daemon.state_dir {
@@ -340,7 +340,7 @@ impl Daemon {
         self.sync.again(Arc::new(settings)).map_err(|error| Failure::new("config", &error))
     }
 
-    async fn take(&mut self, sync: Arc<Sync>) {
+    async fn take(&mut self, sync: Arc<Syncer>) {
         let (old, new) = (self.sync.settings().clone(), sync.settings().clone());
         if let Err(error) = self.schedule.change(&new.daemon.schedule, &new.daemon.timezone, new.daemon.splay) {
             tracing::error!("the old schedule goes on: {error}");

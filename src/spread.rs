@@ -1,32 +1,42 @@
-//! A long list, worked through in runs: one for each processor, where that pays.
+//! A long list, worked through in runs by all processors, where that pays.
 
-use std::io;
 use std::panic::resume_unwind;
-use std::thread::{self, Builder, Scope, ScopedJoinHandle, available_parallelism};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, Builder, available_parallelism};
 
-/// What `work` makes of each run of `items`, in their order; a panic in it goes on here. A run has at least `worth` items: fewer take longer
-/// than a thread to start. Where the system has no thread to give, the caller's does it all.
+/// Runs for each thread: one that is held up leaves what it did not begin to the others.
+const RUNS_EACH: usize = 4;
+
+/// What `work` makes of each run of `items`, in their order; a panic in it goes on here. A run has at least `worth` items, but for the last:
+/// fewer take longer than a thread to start. Threads that the system has not to give are done without.
 pub(crate) fn spread<T: Sync, R: Send>(items: &[T], worth: usize, work: impl Fn(&[T]) -> R + Sync) -> Vec<R> {
-    let threads = available_parallelism().map_or(1, usize::from).min(items.len() / worth.max(1)).max(1);
-    let mut runs = items.chunks(items.len().div_ceil(threads).max(1));
-    let Some(first) = runs.next() else { return Vec::new() };
-    let work = &work;
+    let worth = worth.max(1);
+    let threads = available_parallelism().map_or(1, usize::from).min(items.len() / worth).max(1);
+    let runs: Vec<&[T]> = items.chunks(items.len().div_ceil(threads * RUNS_EACH).max(worth)).collect();
+    let next = AtomicUsize::new(0);
+    let take = || {
+        let run = || {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            runs.get(place).map(|run| (place, work(run)))
+        };
+        std::iter::from_fn(run).collect::<Vec<_>>()
+    };
+    let mut made: Vec<Option<R>> = runs.iter().map(|_| None).collect();
+    let mut keep = |done: Vec<(usize, R)>| {
+        for (place, one) in done {
+            if let Some(slot) = made.get_mut(place) {
+                *slot = Some(one);
+            }
+        }
+    };
     thread::scope(|scope| {
-        let others: Vec<_> = runs.map(|run| (run, start(scope, move || work(run)))).collect();
-        let mine = work(first);
-        let others = others.into_iter().map(|(run, other)| match other {
-            Ok(other) => other.join().unwrap_or_else(|panic| resume_unwind(panic)),
-            Err(_) => work(run),
-        });
-        std::iter::once(mine).chain(others).collect()
-    })
-}
-
-fn start<'scope, R: Send + 'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    work: impl FnOnce() -> R + Send + 'scope,
-) -> io::Result<ScopedJoinHandle<'scope, R>> {
-    Builder::new().spawn_scoped(scope, work)
+        let others: Vec<_> = (1..threads).filter_map(|_| Builder::new().spawn_scoped(scope, take).ok()).collect();
+        keep(take());
+        for other in others {
+            keep(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        }
+    });
+    made.into_iter().flatten().collect()
 }
 
 #[cfg(test)]

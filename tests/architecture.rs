@@ -344,7 +344,7 @@ fn it_can_fail() {
         ("store/mod.rs", "use crate::deploy;"),
         ("store/mod.rs", "use crate::{config, deploy::Update};"),
         ("store/live.rs", "fn f() { super::super::provider::ask() }"),
-        ("schedule.rs", "fn f() { crate::sync::Sync::new() }"),
+        ("schedule.rs", "fn f() { crate::sync::Syncer::new() }"),
         ("alert/mod.rs", "use crate::daemon::document;"),
         ("sync/mod.rs", "use crate::cli::Cli;"),
         ("report.rs", "use crate::ledger::Ledger;"),

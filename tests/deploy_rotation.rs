@@ -19,7 +19,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use certsyncd::report::{Report, TargetAction};
-use certsyncd::sync::Sync;
+use certsyncd::sync::Syncer;
 use fakecloud::pki::{Issued, Key, Leaf};
 use support::client::{self, Client, try_connect};
 use support::haproxy::Haproxy;
@@ -123,13 +123,13 @@ impl Host {
     }
 
     /// The inventory with these targets, by name.
-    fn sync(&self, targets: &[String]) -> Sync {
+    fn sync(&self, targets: &[String]) -> Syncer {
         let names: Vec<&str> = targets.iter().filter_map(|text| text.strip_prefix("[deploy.")?.split(']').next()).collect();
         self.world.sync(&format!("{}{}", entry(&names), targets.concat()))
     }
 
     /// A renewal and the pass that brings it; what became of the targets, by name.
-    async fn rotate(&self, number: usize, sync: &Sync, ports: &[u16]) -> Vec<TargetAction> {
+    async fn rotate(&self, number: usize, sync: &Syncer, ports: &[u16]) -> Vec<TargetAction> {
         let key = if number.is_multiple_of(2) { Key::Rsa2048 } else { Key::P256 };
         let new = self.world.pki.issue(Leaf::new([NAME]).key(key).days(61 + i64::try_from(number).unwrap()));
         self.world.cloud.huawei.replace(ID, new.clone());

@@ -10,7 +10,7 @@ mod world;
 use std::time::{Duration, Instant};
 
 use certsyncd::report::{Action, CertificateReport, Failure, Report};
-use certsyncd::sync::Sync;
+use certsyncd::sync::Syncer;
 use fakecloud::pki::{Issued, Leaf};
 use fakecloud::{CdsCertificate, Fault, Match, Service, What};
 use world::World;
@@ -18,7 +18,7 @@ use world::World;
 /// One entry at each of the three sources, installed, and a renewal of each waiting at the clouds.
 struct Scene {
     world: World,
-    sync: Sync,
+    sync: Syncer,
     renewals: i64,
 }
 

@@ -94,7 +94,7 @@ async fn a_certificate_renewed_in_place_goes_live_and_is_told_once() {
 async fn a_renewal_under_another_id_is_adopted() {
     let world = World::start().await;
     huawei(&world, "scs0000000000001", Leaf::new(["www.example.com"]).days(20));
-    let sync = world.sync_with("ca_file", &entry("www", "scm", "scs0000000000001"));
+    let sync = world.sync_trusting(&entry("www", "scm", "scs0000000000001"));
     world.pass(&sync).await;
     huawei(&world, "scs0000000000002", Leaf::new(["www.example.com"]).days(80));
     huawei(&world, "scs0000000000003", Leaf::new(["other.example.com"]).days(90));
@@ -307,7 +307,7 @@ async fn what_a_server_rejects_is_tried_three_times_with_growing_gaps_and_then_h
             entry("www", "scm", "scs0000000000001"),
             script.display()
         );
-        let sync = world.sync_with("ca_file", &config);
+        let sync = world.sync_trusting(&config);
         world.pass(&sync).await;
         huawei(&world, new_id, Leaf::new(["www.example.com"]).days(80));
         let mut rolled_back = Vec::new();

@@ -11,14 +11,14 @@ use std::path::Path;
 use certsyncd::clock::Clock;
 use certsyncd::ledger::{FILE, Ledger, PULSE};
 use certsyncd::report::{Action, Report};
-use certsyncd::sync::Sync;
+use certsyncd::sync::Syncer;
 use fakecloud::CdsCertificate;
 use fakecloud::pki::Leaf;
 use jiff::{SignedDuration, Timestamp};
 use world::World;
 
 /// Two certificates at CDS, the second with an output, and a clock that runs ahead of what the file system notes.
-async fn world() -> (World, Sync) {
+async fn world() -> (World, Syncer) {
     let mut world = World::start().await;
     world.clock = Clock::manual(Timestamp::now() + SignedDuration::from_mins(1));
     for name in ["api", "www"] {
@@ -40,13 +40,13 @@ fn inventory(world: &World) -> String {
 }
 
 /// A pass, a minute later.
-async fn pass(world: &World, sync: &Sync) -> Report {
+async fn pass(world: &World, sync: &Syncer) -> Report {
     world.clock.set(world.clock.now() + SignedDuration::from_secs(10));
     world.pass(sync).await
 }
 
 /// Passes until nothing is left to do: the first installs, the second reads everything and seals it.
-async fn settle(world: &World, sync: &Sync) {
+async fn settle(world: &World, sync: &Syncer) {
     for _ in 0..3 {
         pass(world, sync).await;
     }
@@ -90,7 +90,7 @@ async fn the_document_that_is_there_gets_the_new_times() {
     use certsyncd::observe::status;
     let (world, sync) = world().await;
     settle(&world, &sync).await;
-    let leave = |sync: &Sync| certsyncd::daemon::leave_status(sync, &sync.take_memory().unwrap(), &world.clock);
+    let leave = |sync: &Syncer| certsyncd::daemon::leave_status(sync, &sync.take_memory().unwrap(), &world.clock);
     // Only a configuration that is older than the pass can have been read by it.
     let config = File::open(world.path("config.toml")).unwrap();
     config.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();

@@ -10,7 +10,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use certsyncd::report::{Action, TargetAction};
-use certsyncd::sync::Sync;
+use certsyncd::sync::Syncer;
 use fakecloud::pki::Issued;
 use world::World;
 use www::{ID, WWW, certsyncd, generations, installed, leaf, live, told};
@@ -20,7 +20,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 /// Puts everything right in one pass, says so once, and then is quiet.
-async fn is_put_right(world: &World, sync: &Sync, issued: &Issued, words: &[&str], what: &str) {
+async fn is_put_right(world: &World, sync: &Syncer, issued: &Issued, words: &[&str], what: &str) {
     let report = world.pass(sync).await;
     assert!(report.is_ok(), "{what}: {:?}", report.certificates);
     assert_eq!(live(&report), issued.sha256, "{what}");

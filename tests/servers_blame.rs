@@ -16,7 +16,7 @@ use std::process::Command;
 
 use certsyncd::ledger::{Ledger, Rejection};
 use certsyncd::report::{Action, Report, TargetAction};
-use certsyncd::sync::Sync;
+use certsyncd::sync::Syncer;
 use fakecloud::pki::{Issued, Key, Leaf};
 use moves::Moves;
 use site::*;
@@ -293,7 +293,7 @@ impl Many {
         }
     }
 
-    fn sync(&self, test: &str) -> Sync {
+    fn sync(&self, test: &str) -> Syncer {
         let body =
             format!("ROOT={}\necho . >> $ROOT/trials\n{test}", self.world.path("").display().to_string().trim_end_matches('/'));
         let test = self.world.script("test", &body);

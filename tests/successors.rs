@@ -9,7 +9,7 @@ use std::sync::Arc;
 use certsyncd::clock::Clock;
 use certsyncd::ledger::Ledger;
 use certsyncd::report::{Action, CertificateReport, Report};
-use certsyncd::sync::{Scope, Sync};
+use certsyncd::sync::{Scope, Syncer};
 use fakecloud::pki::{Issued, Key, Leaf, Pki};
 use fakecloud::{CdsCertificate, HuaweiCertificate, Layout};
 use jiff::{SignedDuration, Timestamp};
@@ -22,7 +22,7 @@ const NAMES: [&str; 2] = ["www.example.com", "example.com"];
 /// An entry that is installed, ends in `days`, and what its account gets next.
 struct Scene {
     world: World,
-    sync: Sync,
+    sync: Syncer,
     old: Issued,
 }
 
@@ -33,7 +33,7 @@ impl Scene {
         let old = world.pki.issue(Leaf::new(NAMES).days(20));
         world.cloud.huawei.add(OLD, old.clone());
         let text = format!("[[certificate]]\nname = \"www\"\nprovider = \"scm\"\nid = \"{OLD}\"\n{entry}");
-        let sync = if trusted { world.sync_with("ca_file", &text) } else { world.sync(&text) };
+        let sync = if trusted { world.sync_trusting(&text) } else { world.sync(&text) };
         let report = world.pass(&sync).await;
         assert_eq!(www(&report).action, Action::Installed, "{report:?}");
         Scene { world, sync, old }
@@ -268,7 +268,7 @@ async fn a_successor_of_the_users_own_request_needs_a_key_that_fits() {
     world.cloud.huawei.add(OLD, HuaweiCertificate::new(old.clone()).layout(Layout::OwnCsr));
     let text =
         format!("[[certificate]]\nname = \"www\"\nprovider = \"archive\"\nid = \"{OLD}\"\nkey_file = \"{}\"\n", key.display());
-    let sync = world.sync_with("ca_file", &text);
+    let sync = world.sync_trusting(&text);
     assert_eq!(www(&world.pass(&sync).await).action, Action::Installed);
     let new = world.pki.issue(Leaf::new(NAMES).days(80));
     world.cloud.huawei.add(NEW, HuaweiCertificate::new(new.clone()).layout(Layout::OwnCsr));
@@ -301,9 +301,9 @@ async fn a_domain_takes_the_newest_trusted_certificate_and_follows_it() {
     assert!(told.contains("www.example.com") && told.contains("does not verify to the trusted roots"), "{told}");
     assert!(!world.live("www").exists());
     // `ca_file`, or `trust = "any"` on the entry, lift that, at once.
-    let report = world.pass(&world.sync_with("ca_file", entry)).await;
+    let report = world.pass(&world.sync_trusting(entry)).await;
     assert_eq!((www(&report).action, sha256(&report)), (Action::Installed, first.sha256.clone()), "{:?}", www(&report));
-    let sync = world.sync_with("ca_file", entry);
+    let sync = world.sync_trusting(entry);
     let next = world.pki.issue(Leaf::new(["*.example.com", "example.com"]).days(80));
     world.cloud.huawei.add(NEW, next.clone());
     let report = world.pass(&sync).await;
@@ -320,8 +320,7 @@ async fn a_domain_takes_the_newest_trusted_certificate_and_follows_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_domain_that_nothing_covers_says_what_came_near() {
     let world = World::start().await;
-    let sync = world.sync_with(
-        "ca_file",
+    let sync = world.sync_trusting(
         "[[certificate]]\nname = \"www\"\nprovider = \"cds\"\ndomain = \"www.example.com\"\nnames = [\"example.com\"]\n",
     );
     let report = world.pass(&sync).await;
@@ -366,7 +365,7 @@ async fn an_expired_certificate_by_id_is_installed_once_and_replaced_never() {
     let world = World::start().await;
     let expired = world.pki.issue(Leaf::new(NAMES).expired());
     world.cloud.huawei.add(OLD, expired.clone());
-    let sync = world.sync_with("ca_file", &format!("[[certificate]]\nname = \"www\"\nprovider = \"scm\"\nid = \"{OLD}\"\n"));
+    let sync = world.sync_trusting(&format!("[[certificate]]\nname = \"www\"\nprovider = \"scm\"\nid = \"{OLD}\"\n"));
     let report = world.pass(&sync).await;
     assert!(report.is_ok() && sha256(&report) == expired.sha256, "{report:?}");
     world.pass(&sync).await;

@@ -8,7 +8,7 @@ use crate::config::Wanted;
 use crate::ledger::Ledger;
 use crate::provider::{Client, Listed};
 use crate::report::Valid;
-use crate::sync::Sync;
+use crate::sync::Syncer;
 
 use super::{FAILED, OK, USAGE, print};
 
@@ -31,7 +31,7 @@ struct Row {
     used_by: Vec<String>,
 }
 
-pub(super) async fn list(sync: &Sync, provider: Option<&str>, json: bool) -> u8 {
+pub(super) async fn list(sync: &Syncer, provider: Option<&str>, json: bool) -> u8 {
     let Some(clients) = chosen(sync, provider) else { return USAGE };
     let used = used_by(sync);
     let mut rows = Vec::new();
@@ -65,7 +65,7 @@ pub(super) async fn list(sync: &Sync, provider: Option<&str>, json: bool) -> u8 
     code
 }
 
-pub(super) async fn init(sync: &Sync, provider: &str) -> u8 {
+pub(super) async fn init(sync: &Syncer, provider: &str) -> u8 {
     let Some(clients) = chosen(sync, Some(provider)) else { return USAGE };
     let used = used_by(sync);
     let mut code = OK;
@@ -88,7 +88,7 @@ pub(super) async fn init(sync: &Sync, provider: &str) -> u8 {
 }
 
 /// The clients meant; `None` (said on stderr) when there is no such provider.
-fn chosen<'a>(sync: &'a Sync, provider: Option<&str>) -> Option<Vec<&'a Client>> {
+fn chosen<'a>(sync: &'a Syncer, provider: Option<&str>) -> Option<Vec<&'a Client>> {
     match provider {
         None => Some(sync.clients().values().collect()),
         Some(name) => match sync.clients().get(name) {
@@ -119,7 +119,7 @@ async fn listed(client: &Client) -> Option<Vec<Listed>> {
 }
 
 /// Which entries use which certificate: by the ledger's adopted ids, else by the configured ones.
-fn used_by(sync: &Sync) -> BTreeMap<(String, String), Vec<String>> {
+fn used_by(sync: &Syncer) -> BTreeMap<(String, String), Vec<String>> {
     let ledger = Ledger::peek(sync.store().root()).map(|loaded| loaded.ledger).unwrap_or_default();
     let mut used: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     for entry in &sync.settings().certificates {

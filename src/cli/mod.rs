@@ -243,14 +243,14 @@ async fn asynchronous(cli: &Cli, settings: Settings) -> u8 {
     let clock = Clock::system();
     match &cli.command {
         Command::Run => daemon::run(settings, clock, host()).await.map_or_else(|error| failed(&error), |()| OK),
-        command => match sync::Sync::new(Arc::new(settings), clock, host()) {
+        command => match sync::Syncer::new(Arc::new(settings), clock, host()) {
             Ok(sync) => one_shot(command, &sync).await,
             Err(error) => sync_failed(&error),
         },
     }
 }
 
-async fn one_shot(command: &Command, sync: &sync::Sync) -> u8 {
+async fn one_shot(command: &Command, sync: &sync::Syncer) -> u8 {
     match command {
         Command::Sync { names, force, wait, json } => pass::sync(sync, names, *force, *wait, *json).await,
         Command::Plan { names, json } => pass::plan(sync, names, *json).await,

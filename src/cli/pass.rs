@@ -15,7 +15,7 @@ use crate::ledger::Ledger;
 use crate::observe::{Counters, metrics, textfile};
 use crate::report::{Action, CertificateReport, Failure, Fingerprint, Report, TargetAction, counted};
 use crate::store::lock;
-use crate::sync::{Progress, Scope, Sync};
+use crate::sync::{Progress, Scope, Syncer};
 
 use super::{FAILED, OK, print, sync_failed};
 
@@ -25,7 +25,7 @@ const ALERT_TIME: Duration = Duration::from_secs(30);
 /// Certificates that `sync` shows all of; of more, only those that are not unchanged.
 const MAX_ROWS: usize = 50;
 
-pub(super) async fn sync(sync: &Sync, names: &[String], force: bool, wait: Duration, json: bool) -> u8 {
+pub(super) async fn sync(sync: &Syncer, names: &[String], force: bool, wait: Duration, json: bool) -> u8 {
     let scope = Scope { names: named(names), force, by_hand: true, wait: Some(wait), ..Scope::default() };
     let stop = stop_on_signal();
     let done = sync.pass(&scope, &stop, &progress).await;
@@ -33,13 +33,13 @@ pub(super) async fn sync(sync: &Sync, names: &[String], force: bool, wait: Durat
     finish(sync, done, json).await
 }
 
-pub(super) async fn rollback(sync: &Sync, name: &str, to: Option<&str>, json: bool) -> u8 {
+pub(super) async fn rollback(sync: &Syncer, name: &str, to: Option<&str>, json: bool) -> u8 {
     let stop = stop_on_signal();
     let done = sync.rollback(name, to, &stop).await;
     finish(sync, done, json).await
 }
 
-pub(super) async fn plan(sync: &Sync, names: &[String], json: bool) -> u8 {
+pub(super) async fn plan(sync: &Syncer, names: &[String], json: bool) -> u8 {
     let scope = Scope { names: named(names), by_hand: true, ..Scope::default() };
     match sync.plan(&scope).await {
         Err(error) => sync_failed(&error),
@@ -66,7 +66,7 @@ pub(super) async fn plan(sync: &Sync, names: &[String], json: bool) -> u8 {
 }
 
 /// Prints the report, sends what is to be told, and leaves status file and metrics.
-async fn finish(sync: &Sync, done: Result<Report, crate::sync::Error>, json: bool) -> u8 {
+async fn finish(sync: &Syncer, done: Result<Report, crate::sync::Error>, json: bool) -> u8 {
     let report = match done {
         Ok(report) => report,
         Err(error) => return sync_failed(&error),
@@ -98,7 +98,7 @@ async fn finish(sync: &Sync, done: Result<Report, crate::sync::Error>, json: boo
 }
 
 /// `[metrics] textfile`, for passes that a timer starts. Counters are those of this run.
-fn write_metrics(sync: &Sync, report: &Report, ledger: &Ledger, told: &[Outcome]) {
+fn write_metrics(sync: &Syncer, report: &Report, ledger: &Ledger, told: &[Outcome]) {
     let Some(path) = &sync.settings().metrics.textfile else { return };
     let counters = Counters::default();
     counters.pass(report);
@@ -112,7 +112,7 @@ fn write_metrics(sync: &Sync, report: &Report, ledger: &Ledger, told: &[Outcome]
 }
 
 /// `[alerts] heartbeat_url`, as the daemon calls it: after a good pass over the whole inventory.
-async fn heartbeat(sync: &Sync, report: &Report) {
+async fn heartbeat(sync: &Syncer, report: &Report) {
     if let Some(url) = sync.settings().alerts.heartbeat_url.as_ref().filter(|_| report.whole && report.is_ok())
         && let Err(error) = alert::heartbeat(url).await
     {
@@ -120,7 +120,7 @@ async fn heartbeat(sync: &Sync, report: &Report) {
     }
 }
 
-async fn send_alerts(sync: &Sync) -> Vec<Outcome> {
+async fn send_alerts(sync: &Syncer) -> Vec<Outcome> {
     let channels = &sync.settings().alerts.channels;
     let (clock, over) = (Clock::system(), CancellationToken::new());
     let ring = over.clone();

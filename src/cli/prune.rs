@@ -3,11 +3,11 @@
 use crate::deploy;
 use crate::ledger::Ledger;
 use crate::store::lock;
-use crate::sync::{LOCK_WAIT, Sync};
+use crate::sync::{LOCK_WAIT, Syncer};
 
 use super::{BUSY, FAILED, OK, print};
 
-pub(super) async fn run(sync: &Sync, yes: bool) -> u8 {
+pub(super) async fn run(sync: &Syncer, yes: bool) -> u8 {
     let _lock = match lock::pass(sync.store().root(), LOCK_WAIT).await {
         Ok(lock) => lock,
         Err(error) => {
@@ -31,7 +31,7 @@ pub(super) async fn run(sync: &Sync, yes: bool) -> u8 {
 }
 
 /// Names on disk that no entry has and that no server uses.
-async fn removable(sync: &Sync) -> Result<Vec<String>, u8> {
+async fn removable(sync: &Syncer) -> Result<Vec<String>, u8> {
     let on_disk = sync.store().names().map_err(|error| {
         print::hinted(&error, error.hint());
         FAILED
@@ -47,7 +47,7 @@ async fn removable(sync: &Sync) -> Result<Vec<String>, u8> {
 }
 
 /// Who still uses a certificate that left the inventory.
-async fn used(sync: &Sync, name: &str) -> Option<String> {
+async fn used(sync: &Syncer, name: &str) -> Option<String> {
     let live = sync.store().live(name).ok().flatten()?;
     for target in sync.settings().targets.values() {
         let names: Vec<String> = live.bundle.sni().into_iter().collect();
@@ -65,7 +65,7 @@ async fn used(sync: &Sync, name: &str) -> Option<String> {
     None
 }
 
-fn remove(sync: &Sync, names: &[String]) -> u8 {
+fn remove(sync: &Syncer, names: &[String]) -> u8 {
     let mut code = OK;
     let mut ledger = match Ledger::load(sync.store().root()) {
         // That it had to be rebuilt is for the next pass to tell.

@@ -14,7 +14,7 @@ use crate::observe::Document;
 use crate::observe::status::{self, Pace};
 use crate::schedule;
 use crate::store::{SETTLED, Store};
-use crate::sync::{Memory, Sync};
+use crate::sync::{Memory, Syncer};
 
 /// The status document as of now.
 pub fn document(settings: &Settings, store: &Store, ledger: &Ledger, clock: &Clock) -> Document {
@@ -34,7 +34,7 @@ fn pace(settings: &Settings, now: Timestamp) -> Pace {
 
 /// Leaves what `status` shows to those who may not read the ledger: the whole document, or after a pass in which nothing changed only its
 /// times, when the document that is there was made by this configuration.
-pub fn leave_status(sync: &Sync, memory: &Memory, clock: &Clock) {
+pub fn leave_status(sync: &Syncer, memory: &Memory, clock: &Clock) {
     let (store, now) = (sync.store(), clock.now());
     let Some((base, pass)) = memory.base.zip(memory.ledger.last_pass.clone()) else {
         return write_document(sync, memory, clock);
@@ -55,7 +55,7 @@ pub fn leave_status(sync: &Sync, memory: &Memory, clock: &Clock) {
     leave_pulse(store, &Pulse { document, next_pass: pace.next_pass, interval_seconds, ..Pulse::new(base, pass) });
 }
 
-fn write_document(sync: &Sync, memory: &Memory, clock: &Clock) {
+fn write_document(sync: &Syncer, memory: &Memory, clock: &Clock) {
     let document = document(sync.settings(), sync.store(), &memory.ledger, clock);
     if let Err(error) = status::write(sync.store().root(), &document) {
         tracing::warn!("failed to write the status file: {error}");

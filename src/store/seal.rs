@@ -9,8 +9,8 @@
 //! Links are another matter: who moves one changes the folder that it is in. As long as the two folders are as they were ([`Watch::folders`]),
 //! nothing came, went or moved in them, and no link need be looked at; else each must lead where it should.
 
-use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
@@ -32,7 +32,7 @@ pub struct Watch {
     /// Where they are.
     paths: [PathBuf; 2],
     /// Whether there is nothing in them: then no name need be looked for.
-    is_empty: OnceCell<bool>,
+    is_empty: OnceLock<bool>,
     /// What the file system notes of the two folders.
     folders: Seal,
     /// Whether that is what was noted before.
@@ -67,7 +67,7 @@ impl Store {
         notes.take(generations.trace(Path::new(".")))?;
         let folders = notes.seal();
         let is_undisturbed = known == Some(folders.mark);
-        Some(Watch { live, generations, shared, paths, is_empty: OnceCell::new(), folders, is_undisturbed })
+        Some(Watch { live, generations, shared, paths, is_empty: OnceLock::new(), folders, is_undisturbed })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a pass knows before it looks at any entry: the accounts, the roots, the time.
 //!
-//! Start at [`Sync::context`], which lists every account that an entry in scope needs. Nothing fails here: an account that cannot be listed is
+//! Start at [`Syncer::context`], which lists every account that an entry in scope needs. Nothing fails here: an account that cannot be listed is
 //! one of its [`Holdings`].
 
 use std::collections::BTreeMap;
@@ -20,14 +20,14 @@ use crate::store::Store;
 
 use super::accounts::{Account, Holdings};
 use super::quiet::{self, Glance, Quiet};
-use super::{Progress, Scope, Sync, Sync_};
+use super::{Progress, Scope, Syncer};
 
 /// A provider's clock further from ours than this makes every decision by dates doubtful.
 const WRONG_CLOCK: SignedDuration = SignedDuration::from_hours(1);
 /// How often a wait for providers is asked whether it gets on.
 const PULSE: Duration = Duration::from_secs(1);
 
-impl Sync {
+impl Syncer {
     pub(super) async fn context(&self, scope: &Scope, stop: &CancellationToken) -> Context {
         let covered = |(_, entry): &(usize, &Certificate)| scope.covers(&entry.name);
         let places: Vec<usize> = self.settings.certificates.iter().enumerate().filter(covered).map(|(place, _)| place).collect();
@@ -59,7 +59,7 @@ impl Sync {
     }
 
     /// Waits for `work`; as long as requests end meanwhile, well or not, that is progress.
-    pub(super) async fn watched<T>(&self, progress: &(dyn Fn(Progress) + Send + Sync_), work: impl Future<Output = T>) -> T {
+    pub(super) async fn watched<T>(&self, progress: &(dyn Fn(Progress) + Send + Sync), work: impl Future<Output = T>) -> T {
         let ended = || self.clients.values().map(|client| client.ended()).sum::<u64>();
         let mut before = ended();
         tokio::pin!(work);

@@ -1,6 +1,6 @@
 //! One entry: what is on disk put right, what its provider has, and a new generation complete but not live.
 //!
-//! Start at [`Sync::look`]. It never fails: what went wrong with an entry, down to a panic, is in its [`Done`]. Each entry is looked at in a
+//! Start at [`Syncer::look`]. It never fails: what went wrong with an entry, down to a panic, is in its [`Done`]. Each entry is looked at in a
 //! task of its own; new generations are written some in a go, and become durable many at once ([`Batch`]), while the next are fetched.
 
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ use super::deliver::unfit;
 use super::done::Done;
 use super::gather::{Case, Finding, Verdict, gather};
 use super::quiet::Glance;
-use super::{Progress, Sync, Sync_, live};
+use super::{Progress, Syncer, live};
 
 /// New generations that one thread writes in a go, which is woken once for all of them.
 const TOGETHER: usize = 16;
@@ -39,7 +39,7 @@ const MAX_WAITING: usize = 256;
 /// How long a disk may take to write all that it has before a pass that waits for it counts as stuck: a tick for the watchdog each.
 const PATIENCE: (u32, Duration) = (60, Duration::from_secs(10));
 
-impl Sync {
+impl Syncer {
     /// Looks at the entries at these places, so many at once; one that panics is its own failure.
     pub(super) async fn look(
         &self,
@@ -48,7 +48,7 @@ impl Sync {
         mut glances: Vec<Glance>,
         ledger: &Ledger,
         stop: &CancellationToken,
-        progress: &(dyn Fn(Progress) + Send + Sync_),
+        progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> BTreeMap<usize, Box<Done>> {
         let concurrency = self.settings.daemon.concurrency.max(1);
         let room = Arc::new(Semaphore::new(concurrency));

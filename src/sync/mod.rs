@@ -1,6 +1,6 @@
 //! One pass: asks, reads, decides, puts live, tells the servers, remembers, reports.
 //!
-//! Start at [`Sync::pass`]. One certificate's failure is its own; what fails as a whole (the lock, a ledger of a newer version, a state
+//! Start at [`Syncer::pass`]. One certificate's failure is its own; what fails as a whole (the lock, a ledger of a newer version, a state
 //! directory that cannot be written) is an [`Error`].
 
 mod accounts;
@@ -38,14 +38,11 @@ use crate::store::{self, Store};
 
 pub use preview::{CertificatePreview, Preview, TargetPreview};
 
-/// `Sync` the marker, which this module's own [`Sync`] hides.
-use std::marker::Sync as Sync_;
-
 /// How long a pass waits for another one that holds the state directory.
 pub const LOCK_WAIT: Duration = Duration::from_secs(120);
 
 /// Everything a pass needs, built once per configuration.
-pub struct Sync {
+pub struct Syncer {
     settings: Arc<Settings>,
     clients: BTreeMap<String, Client>,
     store: Store,
@@ -172,23 +169,23 @@ impl Error {
     }
 }
 
-impl Sync {
+impl Syncer {
     /// Builds clients, store and trust anchors; asks nobody.
-    pub fn new(settings: Arc<Settings>, clock: Clock, host: String) -> Result<Sync, Error> {
-        Sync::with_limits(settings, clock, host, Limits::default())
+    pub fn new(settings: Arc<Settings>, clock: Clock, host: String) -> Result<Syncer, Error> {
+        Syncer::with_limits(settings, clock, host, Limits::default())
     }
 
     /// The same with other bounds of requests, for tests and benchmarks.
-    pub fn with_limits(settings: Arc<Settings>, clock: Clock, host: String, limits: Limits) -> Result<Sync, Error> {
+    pub fn with_limits(settings: Arc<Settings>, clock: Clock, host: String, limits: Limits) -> Result<Syncer, Error> {
         let store = Store::open(&settings.daemon.state_dir)?;
         let outbox = Outbox::open(store.root()).map_err(Error::Outbox)?;
-        Sync::build(settings, (store, outbox), clock, host, limits)
+        Syncer::build(settings, (store, outbox), clock, host, limits)
     }
 
     /// The same host by other settings (of the same state directory).
-    pub fn again(&self, settings: Arc<Settings>) -> Result<Sync, Error> {
+    pub fn again(&self, settings: Arc<Settings>) -> Result<Syncer, Error> {
         let kept = (self.store.clone(), self.outbox.clone());
-        Sync::build(settings, kept, self.clock.clone(), self.host.clone(), self.limits.clone())
+        Syncer::build(settings, kept, self.clock.clone(), self.host.clone(), self.limits.clone())
     }
 
     /// SIGHUP: cached secrets, tokens and open circuits are dropped, and a credential that was rejected may be tried again.
@@ -203,7 +200,7 @@ impl Sync {
         clock: Clock,
         host: String,
         limits: Limits,
-    ) -> Result<Sync, Error> {
+    ) -> Result<Syncer, Error> {
         let mut clients = BTreeMap::new();
         for (name, provider) in &settings.providers {
             let client = Client::with_limits(provider, clock.clone(), limits.clone())
@@ -213,7 +210,7 @@ impl Sync {
         let ca_files: Vec<_> = settings.providers.values().filter_map(|provider| provider.ca_file.clone()).collect();
         let roots = Arc::new(Roots::system_when_needed(&ca_files).map_err(Error::Roots)?);
         let (told, memory, forgives) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
-        Ok(Sync { settings, clients, store, roots, outbox, told, memory, forgives, limits, clock, host })
+        Ok(Syncer { settings, clients, store, roots, outbox, told, memory, forgives, limits, clock, host })
     }
 
     /// The configuration it was built from.

@@ -20,15 +20,15 @@ use super::context::Told;
 use super::deliver::{Change, Delivery};
 use super::done::Done;
 use super::quiet::{self, Glance, Glances};
-use super::{Error, LOCK_WAIT, Memory, Progress, Scope, Sync, Sync_};
+use super::{Error, LOCK_WAIT, Memory, Progress, Scope, Syncer};
 
-impl Sync {
+impl Syncer {
     /// One pass over the entries of `scope`.
     pub async fn pass(
         &self,
         scope: &Scope,
         stop: &CancellationToken,
-        progress: &(dyn Fn(Progress) + Send + Sync_),
+        progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Report, Error> {
         self.check_names(scope)?;
         let _lock = self.lock(scope.wait.unwrap_or(LOCK_WAIT), stop).await?;

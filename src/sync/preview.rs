@@ -13,7 +13,7 @@ use super::context::Context;
 use super::deliver::{is_urgent, not_running, rests};
 use super::done::Done;
 use super::gather::{Finding, Verdict};
-use super::{Error, Scope, Sync, window};
+use super::{Error, Scope, Syncer, window};
 
 /// `plan --json`, version 1.
 #[derive(Clone, Debug, Serialize)]
@@ -52,7 +52,7 @@ pub struct TargetPreview {
     pub why: String,
 }
 
-impl Sync {
+impl Syncer {
     /// Says for each entry of `scope` and its targets what a pass would do, and why.
     pub async fn plan(&self, scope: &Scope) -> Result<Preview, Error> {
         self.check_names(scope)?;

@@ -1,12 +1,9 @@
 //! Entries about which there is nothing to do, told without reading a file: by the listing, the ledger, and the notes of the file system.
 //!
-//! Start at [`Sync::glance`], which looks at the disk while the providers are asked, then [`Quiet::of`]. Whatever is in doubt is no quiet
+//! Start at [`Syncer::glance`], which looks at the disk while the providers are asked, then [`Quiet::of`]. Whatever is in doubt is no quiet
 //! entry and gets the full look of [`super::pass`], which is also due once a day for each.
 
-use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::available_parallelism;
 
 use jiff::Timestamp;
 
@@ -15,19 +12,18 @@ use crate::config::{Certificate, Format, Settings, Wanted};
 use crate::ledger::{CertificateRecord, Ledger, Mark};
 use crate::provider::Listed;
 use crate::report::{Action, CertificateReport, Live};
-use crate::store::Seal;
+use crate::spread::spread;
+use crate::store::{Seal, Watch};
 
 use super::accounts::{Account, is_seen};
 use super::context::Context;
 use super::done::is_untold;
 use super::gather::{current_id, demanded, is_wanted};
 use super::successor::{self, Wish};
-use super::{Scope, Sync, Sync_};
+use super::{Scope, Syncer};
 
-/// Threads that look at the disk at most: more wait for each other in the kernel.
-const MAX_THREADS: usize = 4;
-/// Entries that a thread takes at once.
-const PART: usize = 128;
+/// Entries whose look is worth a thread.
+const WORTH: usize = 128;
 
 /// What the disk tells of an entry without reading a file.
 #[derive(Clone, Default)]
@@ -40,7 +36,8 @@ pub(super) struct Glance {
     pub is_bare: bool,
 }
 
-/// What the disk tells before anything in it is read.
+/// What the disk tells before anything in it is read. Of an entry that is missing here nothing is known.
+#[derive(Default)]
 pub(super) struct Glances {
     /// By place in the inventory.
     pub each: Vec<Glance>,
@@ -50,64 +47,32 @@ pub(super) struct Glances {
     pub are_undisturbed: bool,
 }
 
-impl Sync {
-    /// A glance at the folders, then at each entry in scope.
+impl Syncer {
+    /// A glance at the folders, and at each entry in scope. What a defect ended is in doubt.
     pub(super) async fn glance(&self, ledger: &Arc<Ledger>, scope: &Scope) -> Glances {
-        let (store, known, now) = (self.store.clone(), ledger.folders, self.clock.now());
-        let watch = tokio::task::spawn_blocking(move || {
-            let watch = store.watch(known.map(|folders| folders.0))?;
-            Some((watch.folders(now).map(Mark), watch.is_undisturbed()))
-        });
-        let (folders, are_undisturbed) = watch.await.ok().flatten().unwrap_or_default();
-        Glances { each: self.glance_at_each(ledger, scope).await, folders, are_undisturbed }
-    }
-
-    async fn glance_at_each(&self, ledger: &Arc<Ledger>, scope: &Scope) -> Vec<Glance> {
-        let (settings, store, ledger, names) = (self.settings.clone(), self.store.clone(), ledger.clone(), scope.names.clone());
-        in_parts(self.settings.certificates.len(), move |part| {
-            let Some(watch) = store.watch(ledger.folders.map(|folders| folders.0)) else { return Vec::new() };
-            let glance = |entry: &Certificate| {
-                let Some(record) = ledger.certificates.get(&entry.name) else {
-                    return Some(Glance { is_bare: watch.has_none(&entry.name), ..Glance::default() });
-                };
-                let seal = watch.seal(&entry.name, &record.live.as_ref()?.generation, &entry.outputs)?;
-                Some(Glance { is_untouched: record.seal == Some(Mark(seal.mark)), seal: Some(seal), is_bare: false })
+        let (settings, store, ledger, names, now) =
+            (self.settings.clone(), self.store.clone(), ledger.clone(), scope.names.clone(), self.clock.now());
+        let look = move || {
+            let watch = store.watch(ledger.folders.map(|folders| folders.0))?;
+            let look = |entry: &Certificate| {
+                let is_chosen = names.as_ref().is_none_or(|names| names.contains(&entry.name));
+                is_chosen.then(|| glance(&watch, entry, &ledger)).flatten().unwrap_or_default()
             };
-            let chosen = |entry: &&Certificate| names.as_ref().is_none_or(|names| names.contains(&entry.name));
-            let entries = settings.certificates.get(part).unwrap_or_default();
-            entries.iter().map(|entry| Some(entry).filter(chosen).and_then(glance).unwrap_or_default()).collect()
-        })
-        .await
+            let runs = spread(&settings.certificates, WORTH, |run| run.iter().map(look).collect::<Vec<_>>());
+            let each = runs.into_iter().flatten().collect();
+            Some(Glances { each, folders: watch.folders(now).map(Mark), are_undisturbed: watch.is_undisturbed() })
+        };
+        tokio::task::spawn_blocking(look).await.ok().flatten().unwrap_or_default()
     }
 }
 
-/// What `judge` says of each of so many, some threads at work; the default where it says nothing, or a defect ended it.
-async fn in_parts<T>(size: usize, judge: impl Fn(Range<usize>) -> Vec<T> + Send + Sync_ + 'static) -> Vec<T>
-where
-    T: Clone + Default + Send + 'static,
-{
-    let threads = available_parallelism().map_or(1, usize::from).min(MAX_THREADS).min(size.div_ceil(PART));
-    let shared = Arc::new((judge, AtomicUsize::new(0)));
-    let work = |_| {
-        let shared = shared.clone();
-        tokio::task::spawn_blocking(move || {
-            let (judge, next) = &*shared;
-            let part = || {
-                let start = next.fetch_add(PART, Ordering::Relaxed);
-                (start < size).then(|| (start, judge(start..size.min(start + PART))))
-            };
-            std::iter::from_fn(part).collect::<Vec<_>>()
-        })
+/// `None`: what is live is not what the ledger says, or cannot be looked at.
+fn glance(watch: &Watch, entry: &Certificate, ledger: &Ledger) -> Option<Glance> {
+    let Some(record) = ledger.certificates.get(&entry.name) else {
+        return Some(Glance { is_bare: watch.has_none(&entry.name), ..Glance::default() });
     };
-    let works: Vec<_> = (0..threads).map(work).collect();
-    drop(shared);
-    let mut all = vec![T::default(); size];
-    for work in works {
-        for (start, part) in work.await.unwrap_or_default() {
-            all.iter_mut().skip(start).zip(part).for_each(|(place, told)| *place = told);
-        }
-    }
-    all
+    let seal = watch.seal(&entry.name, &record.live.as_ref()?.generation, &entry.outputs)?;
+    Some(Glance { is_untouched: record.seal == Some(Mark(seal.mark)), seal: Some(seal), is_bare: false })
 }
 
 /// The proof that there is nothing to do for an entry.

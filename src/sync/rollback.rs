@@ -12,9 +12,9 @@ use crate::store::Installed;
 
 use super::deliver::{Change, Delivery, Stage, unfit};
 use super::pass::ledger_rebuilt;
-use super::{Error, LOCK_WAIT, Memory, Scope, Sync, live};
+use super::{Error, LOCK_WAIT, Memory, Scope, Syncer, live};
 
-impl Sync {
+impl Syncer {
     /// Puts the previous generation of `name` (or the one named `to`) live again and tells its targets. What was rolled back from is
     /// not installed again until the provider has another one, or `sync --force NAME`.
     pub async fn rollback(&self, name: &str, to: Option<&str>, stop: &CancellationToken) -> Result<Report, Error> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use certsyncd::clock::Clock;
 use certsyncd::ledger::Ledger;
 use certsyncd::report::{Report, TargetAction};
-use certsyncd::sync::{Scope, Sync};
+use certsyncd::sync::{Scope, Syncer};
 use fakecloud::pki::{Issued, Leaf};
 use jiff::civil::Weekday;
 use jiff::tz::TimeZone;
@@ -58,12 +58,12 @@ impl Site {
     }
 
     /// The inventory with a target `web` that has these keys besides.
-    pub fn sync(&self, keys: &str) -> Sync {
+    pub fn sync(&self, keys: &str) -> Syncer {
         self.world.sync(&format!("{}{}", entries(&self.names, "web"), target("web", "nginx", self.port, keys)))
     }
 
     /// As above after a first pass that told nginx what it already serves.
-    pub async fn settled(&self, keys: &str) -> Sync {
+    pub async fn settled(&self, keys: &str) -> Syncer {
         let sync = self.sync(keys);
         let report = self.world.pass(&sync).await;
         assert_eq!(report.targets[0].action, TargetAction::Unchanged, "it serves what is live: {:?}", report.targets);
@@ -118,7 +118,7 @@ impl Site {
         self.world.cloud.set_now(now);
     }
 
-    pub async fn pass_by_schedule(&self, sync: &Sync) -> Report {
+    pub async fn pass_by_schedule(&self, sync: &Syncer) -> Report {
         let report = sync.pass(&Scope::default(), &self.world.stop, &|_| ()).await.unwrap();
         self.world.send(sync).await;
         report
@@ -143,7 +143,7 @@ impl Proxy {
     }
 
     /// With this socket, and a reload that runs `body`.
-    pub fn sync(&self, socket: &Path, body: &str) -> Sync {
+    pub fn sync(&self, socket: &Path, body: &str) -> Syncer {
         let reload = self.world.script("reload", &format!("echo . >> {}\n{body}", self.world.path("reloads").display()));
         let keys = format!("socket = \"{}\"\nreload = [\"{}\"]\n", socket.display(), reload.display());
         self.world.sync(&format!("{}{}", entries(&["www"], "edge"), target("edge", "haproxy", self.port, &keys)))

@@ -11,7 +11,7 @@ use certsyncd::clock::Clock;
 use certsyncd::config;
 use certsyncd::provider::Limits;
 use certsyncd::report::Report;
-use certsyncd::sync::{Scope, Sync};
+use certsyncd::sync::{Scope, Syncer};
 use fakecloud::Fakecloud;
 use fakecloud::pki::Pki;
 use tokio_util::sync::CancellationToken;
@@ -109,29 +109,29 @@ impl World {
         )
     }
 
-    pub fn sync(&self, rest: &str) -> Sync {
+    pub fn sync(&self, rest: &str) -> Syncer {
         self.built(&self.config("", rest))
     }
 
     /// With the fake clouds' root among the trusted ones.
-    pub fn sync_with(&self, _: &str, rest: &str) -> Sync {
+    pub fn sync_trusting(&self, rest: &str) -> Syncer {
         self.built(&self.config(&format!("ca_file = \"{}\"", self.path("root.pem").display()), rest))
     }
 
-    pub fn built(&self, text: &str) -> Sync {
+    pub fn built(&self, text: &str) -> Syncer {
         let path = self.write("config.toml", text);
         let settings = config::load(&path).unwrap_or_else(|refused| panic!("{}", refused.render(false)));
-        Sync::with_limits(Arc::new(settings), self.clock.clone(), "host".into(), self.limits.clone()).unwrap()
+        Syncer::with_limits(Arc::new(settings), self.clock.clone(), "host".into(), self.limits.clone()).unwrap()
     }
 
     /// A pass by hand, with its alerts sent.
-    pub async fn pass(&self, sync: &Sync) -> Report {
+    pub async fn pass(&self, sync: &Syncer) -> Report {
         let report = sync.pass(&Scope { by_hand: true, ..Scope::default() }, &self.stop, &|_| ()).await.unwrap();
         self.send(sync).await;
         report
     }
 
-    pub async fn send(&self, sync: &Sync) {
+    pub async fn send(&self, sync: &Syncer) {
         sync.outbox().deliver(&sync.settings().alerts.channels, &self.clock, &self.stop).await;
     }
 

@@ -4,7 +4,7 @@
 use std::process::{Command, Stdio};
 
 use certsyncd::report::Report;
-use certsyncd::sync::Sync;
+use certsyncd::sync::Syncer;
 use fakecloud::pki::{Issued, Leaf};
 
 use crate::world::World;
@@ -17,7 +17,7 @@ pub fn leaf() -> Leaf {
 }
 
 /// `www` at its cloud and live on disk.
-pub async fn installed(rest: &str) -> (World, Sync, Issued) {
+pub async fn installed(rest: &str) -> (World, Syncer, Issued) {
     let world = World::start().await;
     let issued = world.pki.issue(leaf().days(60));
     world.cloud.huawei.add(ID, issued.clone());
