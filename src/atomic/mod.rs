@@ -2,7 +2,7 @@
 //!
 //! Start at [`write()`]: a temporary file in the same folder, its mode and owner set before a byte is in it, written, synced, renamed,
 //! the folder synced. What is right already is not touched. [`Batch`] makes whole folders, many at once, [`create`] fills one that nobody looks
-//! at yet, [`replace_link`] moves a symbolic link, [`read`] and [`Folder`] read within bounds.
+//! at yet, [`replace_link`] moves a symbolic link, [`read()`] and [`Folder`] read within bounds.
 //!
 //! Temporary names start with [`TEMPORARY`] (haproxy's `crt` folders skip dot files) and are locked while their writer lives, so that
 //! [`sweep`] takes only what a dead process left.

@@ -3,7 +3,7 @@
 //! | step | function | fails when |
 //! |---|---|---|
 //! | is it running | [`state`] | never: `Unknown` |
-//! | try a pair before it is live | [`stage`] | it does not work with itself |
+//! | try a pair before it is live | [`stage()`] | it does not work with itself |
 //! | have the server's own checker load many | [`stage_all`] | never: [`Staged`] says whom it refuses |
 //! | the operator's own test | [`test()`] | the command fails |
 //! | read the files again | [`reload`] | the command fails; the unit's journal is in the words |
