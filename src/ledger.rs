@@ -160,12 +160,15 @@ pub struct Open {
     /// A renewal seen but not installed.
     #[serde(skip_serializing_if = "is_default")]
     pub successor: Option<SuccessorNote>,
-    /// Candidates that were fetched and cannot be adopted: listing strings -> why.
+    /// Candidates that cannot be adopted: listing strings -> why.
     #[serde(skip_serializing_if = "is_default")]
     pub unfit: BTreeMap<String, String>,
     /// Those of them that only have not started yet, with their start.
     #[serde(skip_serializing_if = "is_default")]
     pub unfit_until: BTreeMap<String, Timestamp>,
+    /// Those of them that the provider did not send, with when it is asked again.
+    #[serde(skip_serializing_if = "is_default")]
+    pub ask_again: BTreeMap<String, Timestamp>,
     /// What was put right on disk and is not told yet.
     #[serde(skip_serializing_if = "is_default")]
     pub drift: Vec<String>,
@@ -182,6 +185,7 @@ impl Open {
         successor: None,
         unfit: BTreeMap::new(),
         unfit_until: BTreeMap::new(),
+        ask_again: BTreeMap::new(),
         drift: Vec::new(),
     };
 }

@@ -7,11 +7,11 @@ mod world;
 use std::sync::Arc;
 
 use certsyncd::clock::Clock;
-use certsyncd::ledger::Ledger;
+use certsyncd::ledger::{Ledger, Open};
 use certsyncd::report::{Action, CertificateReport, Report};
 use certsyncd::sync::{Scope, Syncer};
 use fakecloud::pki::{Issued, Key, Leaf, Pki};
-use fakecloud::{CdsCertificate, HuaweiCertificate, Layout};
+use fakecloud::{CdsCertificate, Fault, HuaweiCertificate, Layout, Match, What};
 use jiff::{SignedDuration, Timestamp};
 use world::World;
 
@@ -47,8 +47,26 @@ impl Scene {
         self.world.pki.issue(Leaf::new(NAMES).days(days))
     }
 
+    /// By hand.
     async fn pass(&self) -> Report {
         self.world.pass(&self.sync).await
+    }
+
+    async fn scheduled(&self) -> Report {
+        self.sync.pass(&Scope::default(), &self.world.stop, &|_| ()).await.unwrap()
+    }
+
+    /// So much later, and started anew.
+    fn leap(&mut self, time: SignedDuration) {
+        let later = self.world.clock.now() + time;
+        self.world.clock = Clock::manual(later);
+        self.world.cloud.set_now(later);
+        self.sync = self.world.built(&self.world.read("config.toml"));
+    }
+
+    /// What the ledger has open about the entry.
+    fn open(&self) -> Open {
+        (*Ledger::peek(&self.world.state()).unwrap().ledger.certificates["www"].open).clone()
     }
 
     fn status(&self) -> serde_json::Value {
@@ -252,12 +270,84 @@ async fn a_successor_that_starts_later_is_adopted_when_it_has_started() {
     let new = scene.world.pki.issue(Leaf::new(NAMES).not_yet_valid());
     scene.add(NEW, new.clone());
     assert_eq!(sha256(&scene.pass().await), scene.old.sha256);
-    let later = new.not_before + SignedDuration::from_mins(1);
-    scene.world.clock = Clock::manual(later);
-    scene.world.cloud.set_now(later);
-    let text = scene.world.read("config.toml");
-    scene.sync = scene.world.built(&text);
+    scene.leap(new.not_before.duration_since(Timestamp::now()) + SignedDuration::from_mins(1));
     assert_eq!(sha256(&scene.pass().await), new.sha256);
+    // Nothing of the wait is left, so that the entry is quiet again.
+    assert_eq!(scene.open().unfit.len(), 1);
+    scene.pass().await;
+    assert!(scene.open() == Open::default(), "{:?}", scene.open());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_the_provider_does_not_send_is_asked_for_again() {
+    type Do = fn(&Scene);
+    // Neither says anything about the certificate, and somebody may mend either.
+    let (deny, grant): (Do, Do) =
+        (|scene| scene.world.cloud.huawei.withdraw("scm:cert:export"), |scene| scene.world.cloud.huawei.grant("scm:cert:export"));
+    let garbage = |scene: &Scene| scene.world.cloud.fault(Fault::new(Match::operation("export").id(NEW), What::Garbage));
+    let (confuse, calm): (Do, Do) = (garbage, |scene| scene.world.cloud.clear_faults());
+    for (what, fail, mend) in [("a permission is missing", deny, grant), ("an answer that is none", confuse, calm)] {
+        let mut scene = Scene::new("", true).await;
+        let new = scene.issue(80);
+        scene.add(NEW, new.clone());
+        fail(&scene);
+        let report = scene.scheduled().await;
+        assert_eq!(sha256(&report), scene.old.sha256, "{what}");
+        let misses = www(&report).near_misses.join("; ");
+        assert!(misses.contains(NEW) && misses.contains("failed to export"), "{what}: {misses}");
+        // Not in each pass, and the words stay.
+        scene.world.cloud.clear_requests();
+        let again = scene.scheduled().await;
+        assert_eq!((scene.world.cloud.count("export"), www(&again).near_misses.join("; ")), (0, misses), "{what}");
+        mend(&scene);
+        scene.leap(SignedDuration::from_mins(61));
+        let report = scene.scheduled().await;
+        assert_eq!((sha256(&report), www(&report).near_misses.len()), (new.sha256, 0), "{what}");
+    }
+    // Whoever mends it and runs a pass by hand, or reloads the daemon, need not wait.
+    for by_hand in [true, false] {
+        let scene = Scene::new("", true).await;
+        let new = scene.issue(80);
+        scene.add(NEW, new.clone());
+        deny(&scene);
+        scene.scheduled().await;
+        grant(&scene);
+        assert_eq!(sha256(&scene.scheduled().await), scene.old.sha256);
+        let report = if by_hand {
+            scene.pass().await
+        } else {
+            scene.sync.forget();
+            scene.scheduled().await
+        };
+        assert_eq!(sha256(&report), new.sha256, "by hand: {by_hand}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nothing_is_live_yet_each_pass_asks_again() {
+    let world = World::start().await;
+    let issued = world.pki.issue(Leaf::new(NAMES));
+    world.cloud.huawei.add(OLD, issued.clone());
+    let sync = world.sync_trusting("[[certificate]]\nname = \"www\"\nprovider = \"scm\"\ndomain = \"www.example.com\"\n");
+    world.cloud.huawei.withdraw("scm:cert:export");
+    let pass = || async { sync.pass(&Scope::default(), &world.stop, &|_| ()).await.unwrap() };
+    let told = www(&pass().await).error.as_ref().unwrap().to_string();
+    assert!(told.contains(OLD) && told.contains("failed to export"), "{told}");
+    world.cloud.huawei.grant("scm:cert:export");
+    assert_eq!(sha256(&pass().await), issued.sha256);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_successor_that_has_started_and_will_not_do_moves_its_key_once_more() {
+    let mut scene = Scene::new("", true).await;
+    let new = scene.world.pki.issue(Leaf::new(NAMES).not_yet_valid().self_signed());
+    scene.add(NEW, new.clone());
+    assert!(www(&scene.pass().await).near_misses.join("").contains("is not valid before"));
+    scene.leap(new.not_before.duration_since(Timestamp::now()) + SignedDuration::from_mins(1));
+    assert!(www(&scene.pass().await).near_misses.join("").contains("is self-signed"));
+    scene.world.cloud.clear_requests();
+    assert!(www(&scene.pass().await).near_misses.join("").contains("is self-signed"));
+    assert_eq!(scene.world.cloud.count("export"), 0, "it is known by now");
 }
 
 #[tokio::test(flavor = "multi_thread")]

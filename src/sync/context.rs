@@ -54,6 +54,7 @@ impl Syncer {
             roots: self.roots.clone(),
             force: scope.force,
             insist: scope.force && scope.names.is_some(),
+            ask_again: scope.by_hand,
             now: self.clock.now(),
         }
     }
@@ -98,6 +99,7 @@ pub(super) struct Context {
     pub roots: Arc<Roots>,
     pub force: bool,
     pub insist: bool,
+    pub ask_again: bool,
     pub now: Timestamp,
 }
 

@@ -13,7 +13,7 @@ use crate::report::{Action, CertificateReport, Failure};
 use crate::store::{Installed, Seal};
 
 use super::deliver::{Change, Stage};
-use super::gather::{self, Finding, Unfit, Verdict};
+use super::gather::{self, Again, Finding, Unfit, Verdict};
 use super::live;
 use super::look::panicked;
 
@@ -100,7 +100,7 @@ impl Done {
         record.seal = self.proof(record, now);
         record.valid = self.finding.valid.or(record.valid);
         record.open.successor = self.finding.successor.clone();
-        remember_unfit(record, &self.finding.unfit);
+        remember_unfit(record, &self.finding);
         match self.failure() {
             Some(failure) => {
                 record.open.failures += 1;
@@ -241,18 +241,29 @@ pub(super) fn is_untold(record: &CertificateRecord) -> bool {
 }
 
 /// One memory for each candidate: how it was judged last.
-fn remember_unfit(record: &mut CertificateRecord, unfit: &[Unfit]) {
+fn remember_unfit(record: &mut CertificateRecord, finding: &Finding) {
+    if finding.stale.is_empty() && finding.unfit.is_empty() {
+        return;
+    }
     let id = |key: &str| key.split('|').next().unwrap_or_default().to_owned();
-    for one in unfit {
-        record.open.unfit.retain(|key, _| id(key) != id(&one.key));
-        record.open.unfit.insert(one.key.clone(), one.why.clone());
-        record.open.unfit_until.extend(one.until.map(|start| (one.key.clone(), start)));
+    let Open { unfit, unfit_until, ask_again, .. } = &mut *record.open;
+    unfit.retain(|key, _| !finding.stale.contains(key));
+    for Unfit { key, why, again } in &finding.unfit {
+        unfit.retain(|other, _| id(other) != id(key));
+        unfit.insert(key.clone(), why.clone());
+        unfit_until.remove(key);
+        ask_again.remove(key);
+        match again {
+            Some(Again::Starts(at)) => unfit_until.insert(key.clone(), *at),
+            Some(Again::Asked(at)) => ask_again.insert(key.clone(), *at),
+            None => None,
+        };
     }
-    while record.open.unfit.len() > MAX_UNFIT {
-        record.open.unfit.pop_first();
+    while unfit.len() > MAX_UNFIT {
+        unfit.pop_first();
     }
-    let Open { unfit, unfit_until, .. } = &mut *record.open;
     unfit_until.retain(|key, _| unfit.contains_key(key));
+    ask_again.retain(|key, _| unfit.contains_key(key));
 }
 
 /// Notes the id that is live now; the one before, when it was another.

@@ -30,17 +30,27 @@ pub(super) struct Finding {
     pub near_misses: Vec<String>,
     /// Candidates to remember as unfit.
     pub unfit: Vec<Unfit>,
+    /// Keys of candidates remembered as unfit that are listed no more, or are judged by something else now.
+    pub stale: Vec<String>,
     pub notes: Vec<String>,
 }
 
-/// A candidate that was fetched and cannot be adopted.
+/// A candidate that cannot be adopted.
 pub(super) struct Unfit {
     /// What the listing said of it, and by what it was judged: what changes either opens the question again.
     pub key: String,
     /// In words.
     pub why: String,
-    /// When it starts, where that is all that is wrong with it.
-    pub until: Option<Timestamp>,
+    /// When another look is worth it; `None`: not as long as the key stays the same.
+    pub again: Option<Again>,
+}
+
+/// What may make a candidate fit by itself.
+pub(super) enum Again {
+    /// Then it starts, and that is all that is wrong with it.
+    Starts(Timestamp),
+    /// The provider did not send it, and may then.
+    Asked(Timestamp),
 }
 
 /// What to do for one entry.
@@ -70,6 +80,8 @@ pub(super) struct Case<'a> {
     pub force: bool,
     /// The operator named this entry with `--force`.
     pub insist: bool,
+    /// Somebody may have mended what a provider refused: the operator who runs this pass, or reloaded the daemon before it.
+    pub ask_again: bool,
     pub now: Timestamp,
     /// The time that dates of certificates are judged by: `now`, or the provider's where the two are far apart (decision 25).
     pub dated: Timestamp,
@@ -116,6 +128,7 @@ impl Finding {
             successor: None,
             near_misses: Vec::new(),
             unfit: Vec::new(),
+            stale: Vec::new(),
             notes: Vec::new(),
         }
     }
@@ -159,7 +172,7 @@ async fn look_at_current(case: &Case<'_>, id: &str, finding: &mut Finding) {
         return;
     }
     match fetch(case, id).await {
-        Err(failure) => finding.verdict = Verdict::Failed(failure.context(format!("failed to fetch certificate `{id}`"))),
+        Err(none) => finding.verdict = Verdict::Failed(none.failure().context(format!("failed to fetch certificate `{id}`"))),
         Ok(offer) => {
             finding.fetched = true;
             finding.valid = offer.valid.or(finding.valid);

@@ -224,6 +224,7 @@ impl Context {
                     roots: &self.roots,
                     force: self.force,
                     insist: self.insist,
+                    ask_again: self.ask_again,
                     now: self.now,
                     dated: far(&account.client).and_then(|skew| self.now.checked_add(skew).ok()).unwrap_or(self.now),
                 })

@@ -38,15 +38,33 @@ pub(super) struct Offer {
     pub notes: Vec<String>,
 }
 
-pub(super) async fn fetch(case: &Case<'_>, id: &str) -> Result<Offer, Failure> {
+/// Why there is no offer.
+pub(super) enum NoOffer {
+    /// The provider did not send it, which says nothing about the certificate.
+    Unsent(Failure),
+    /// It will not do, or could not be read.
+    Refused(Failure),
+}
+
+impl NoOffer {
+    pub fn failure(self) -> Failure {
+        match self {
+            NoOffer::Unsent(failure) | NoOffer::Refused(failure) => failure,
+        }
+    }
+}
+
+pub(super) async fn fetch(case: &Case<'_>, id: &str) -> Result<Offer, NoOffer> {
     // The semaphores are never closed.
     let _turn = if case.account.sends_archives { ARCHIVES.acquire().await.ok() } else { None };
-    let Fetched { payload, valid, notes, .. } = case.account.client.fetch(id).await.map_err(|error| failure(&error))?;
+    let Fetched { payload, valid, notes, .. } =
+        case.account.client.fetch(id).await.map_err(|error| NoOffer::Unsent(failure(&error)))?;
     let key_file = case.entry.key_file.clone();
     let bundle = match is_short(&payload) && key_file.is_none() {
-        true => read_here(|| read_bundle(payload, None))?,
-        false => read_apart(move || read_bundle(payload, key_file.as_deref())).await?,
+        true => read_here(|| read_bundle(payload, None)),
+        false => read_apart(move || read_bundle(payload, key_file.as_deref())).await,
     };
+    let bundle = bundle.map_err(NoOffer::Refused)?;
     let mut notes = notes;
     notes.extend(bundle.gaps().iter().cloned());
     Ok(Offer { bundle, valid, notes })

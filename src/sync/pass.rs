@@ -16,7 +16,7 @@ use crate::ledger::{self, Base, Beginning, Ledger, Loaded, PassRecord, ProviderR
 use crate::report::{Action, CertificateReport, Incident, Report};
 use crate::store::{self, KEEP, Store, is_first};
 
-use super::context::Told;
+use super::context::{Context, Told};
 use super::deliver::{Change, Delivery};
 use super::done::Done;
 use super::quiet::{self, Glance, Glances};
@@ -35,10 +35,10 @@ impl Syncer {
         progress(Progress::Step);
         let started = self.clock.now();
         let beginning = Ledger::begin(self.store.root())?;
-        self.recall(beginning.providers());
+        let forgives = self.recall(beginning.providers());
         let (context, known) = tokio::join!(self.watched(progress, self.context(scope, stop)), self.known(beginning, scope));
         let (Memory { mut ledger, base }, Glances { each: glances, folders, are_undisturbed }) = known?;
-        let context = Arc::new(context);
+        let context = Arc::new(Context { ask_again: context.ask_again || forgives, ..context });
         let mut incidents: Vec<Incident> = ledger_rebuilt(&ledger).into_iter().collect();
         let glances = Arc::new(glances);
         // Where an entry was removed since, nobody vouches for its folder.
@@ -189,14 +189,15 @@ impl Syncer {
         Ok(())
     }
 
-    /// Hands remembered rejections of credentials back to the clients.
-    fn recall(&self, providers: &BTreeMap<String, ProviderRecord>) {
+    /// Hands remembered rejections of credentials back to the clients; `true`: no, they are forgiven.
+    fn recall(&self, providers: &BTreeMap<String, ProviderRecord>) -> bool {
         if self.forgives.swap(false, Ordering::Relaxed) {
-            return;
+            return true;
         }
         for (name, client) in &self.clients {
             client.set_rejected(providers.get(name).and_then(|record| record.rejected_credential.clone().zip(record.next_try)));
         }
+        false
     }
 
     pub(super) fn prune(&self, name: &str) {

@@ -12,13 +12,16 @@ use crate::provider::Listed;
 use crate::report::SuccessorNote;
 use crate::store::Installed;
 
-use super::accounts::{Account, seen};
-use super::gather::{Case, Finding, Unfit, demanded, is_stand_in, missing, wanted_key, weigh};
-use super::offer::{DEFECT, Offer, fetch, key_file_hash};
+use super::accounts::{Holdings, seen};
+use super::gather::{Again, Case, Finding, Unfit, demanded, is_stand_in, missing, wanted_key, weigh};
+use super::offer::{DEFECT, NoOffer, Offer, fetch, key_file_hash};
 use super::successor::{self, Measure, Wish};
 
 /// Candidates fetched per entry and pass at most: each fetch moves a private key.
 const CANDIDATES_PER_PASS: usize = 3;
+/// When a provider is asked again for a candidate that it did not send, where something is live meanwhile: no key moves by asking, but a
+/// certificate that cannot be exported is no reason for a request in each pass.
+const ASK_AGAIN: SignedDuration = SignedDuration::from_hours(1);
 
 /// Looks for a renewal (or, for a domain, the first choice); `Some` when one is to be installed.
 pub(super) async fn look_for_successor(
@@ -42,24 +45,36 @@ pub(super) async fn look_for_successor(
     if id.is_some() && case.entry.successor != Successor::Adopt {
         // A pinned one: only say that there is another.
         note_newer(&candidates, row, finding);
+        finding.stale = case.record.open.unfit.keys().cloned().collect();
         return None;
     }
     if candidates.is_empty() && case.record.open.unfit.is_empty() {
         return None;
     }
     let context = context(case, &names);
-    for (key, why) in case.record.open.unfit.iter().filter(|(key, _)| key.ends_with(&context)) {
-        finding.near_misses.extend(near_miss(case.account, key, why));
-    }
+    recall_unfit(case, &candidates, &context, finding);
     let open: Vec<&Listed> = candidates.into_iter().filter(|row| is_open(case, row, &context)).collect();
     choose(case, &open, &names, &context, finding).await
+}
+
+/// Names those remembered as unfit that are listed as they were then; what is remembered of others is over.
+fn recall_unfit(case: &Case<'_>, candidates: &[&Listed], context: &str, finding: &mut Finding) {
+    for (key, why) in &case.record.open.unfit {
+        match candidates.iter().find(|row| unfit_key(row, context) == *key) {
+            Some(row) => finding.near_misses.push(format!("`{}` {why}", row.id)),
+            None if matches!(case.account.holdings, Holdings::Listed { .. }) => finding.stale.push(key.clone()),
+            None => {}
+        }
+    }
 }
 
 /// Whether a candidate was neither found unfit as it is listed now, nor rejected by a server for the time being.
 fn is_open(case: &Case<'_>, row: &Listed, context: &str) -> bool {
     let key = unfit_key(row, context);
-    let unfit = case.record.open.unfit.contains_key(&key)
-        && case.record.open.unfit_until.get(&key).is_none_or(|starts| *starts > case.now);
+    let open = &case.record.open;
+    let unfit = open.unfit.contains_key(&key)
+        && open.unfit_until.get(&key).is_none_or(|starts| *starts > case.now)
+        && open.ask_again.get(&key).is_none_or(|at| *at > case.now && !case.ask_again && case.live.is_some());
     let as_then = case.record.open.rejected_seen.get(&row.id).is_none_or(|then| *then == seen(row));
     let rejected = |r: &crate::ledger::Rejection| {
         r.id.as_deref() == Some(row.id.as_str()) && as_then && r.next_try.is_none_or(|at| at > case.now)
@@ -89,11 +104,15 @@ async fn choose(
     let mut fitting = Vec::new();
     for row in candidates.iter().take(CANDIDATES_PER_PASS) {
         match fetch(case, &row.id).await {
-            // What could not be fetched or read now may be next time; what was refused is remembered as it is listed.
-            Err(failure) if failure.transient || failure.kind == DEFECT => {
+            // What could not be fetched or read now may be next time; what will not do is remembered as it is listed.
+            Err(NoOffer::Unsent(failure) | NoOffer::Refused(failure)) if failure.transient || failure.kind == DEFECT => {
                 finding.notes.push(format!("failed to fetch candidate `{}`: {failure}", row.id))
             }
-            Err(failure) => unfit(finding, row, context, &failure.to_string(), None),
+            Err(NoOffer::Unsent(failure)) => {
+                let again = case.now.checked_add(ASK_AGAIN).ok().map(Again::Asked);
+                unfit(finding, row, context, &failure.to_string(), again);
+            }
+            Err(NoOffer::Refused(failure)) => unfit(finding, row, context, &failure.to_string(), None),
             Ok(offer) => {
                 if case.live.is_some_and(|live| live.bundle.fingerprint() == offer.bundle.fingerprint()) {
                     // It is live already, only its id was forgotten with a lost ledger.
@@ -102,8 +121,8 @@ async fn choose(
                 let fetched = facts(&offer.bundle, names, case);
                 match successor::judge(&fetched, &measure, case.dated) {
                     Some(why) => {
-                        let until = Some(fetched.not_before).filter(|start| *start > case.dated);
-                        unfit(finding, row, context, &why, until);
+                        let again = Some(fetched.not_before).filter(|start| *start > case.dated).map(Again::Starts);
+                        unfit(finding, row, context, &why, again);
                     }
                     None => fitting.push((fetched, (offer, (*row).clone()))),
                 }
@@ -111,8 +130,10 @@ async fn choose(
         }
     }
     let (_, (offer, row)) = successor::best(fitting)?;
+    unsay(finding, &row);
     let mut better = recognised(case, &row, offer);
     better.unfit = std::mem::take(&mut finding.unfit);
+    better.stale = std::mem::take(&mut finding.stale);
     better.near_misses = std::mem::take(&mut finding.near_misses);
     Some(better)
 }
@@ -130,11 +151,15 @@ fn recognised(case: &Case<'_>, row: &Listed, offer: Offer) -> Finding {
     }
 }
 
-fn unfit(finding: &mut Finding, row: &Listed, context: &str, why: &str, until: Option<Timestamp>) {
-    // Words of an earlier look at the same one are over.
-    finding.near_misses.retain(|miss| !miss.starts_with(&format!("`{}` ", row.id)));
+fn unfit(finding: &mut Finding, row: &Listed, context: &str, why: &str, again: Option<Again>) {
+    unsay(finding, row);
     finding.near_misses.push(format!("`{}` {why}", row.id));
-    finding.unfit.push(Unfit { key: unfit_key(row, context), why: why.to_owned(), until });
+    finding.unfit.push(Unfit { key: unfit_key(row, context), why: why.to_owned(), again });
+}
+
+/// Words of an earlier look at the same one are over.
+fn unsay(finding: &mut Finding, row: &Listed) {
+    finding.near_misses.retain(|miss| !miss.starts_with(&format!("`{}` ", row.id)));
 }
 
 fn measure(case: &Case<'_>) -> Measure {
@@ -191,9 +216,4 @@ fn context(case: &Case<'_>, names: &[String]) -> String {
     // What an earlier version could not read, this one may.
     let parts = [live.as_str(), &names.join(","), trust, &key_file, &case.roots.fingerprint(), env!("CARGO_PKG_VERSION")];
     hex::encode(Sha256::digest(parts.join("|")).get(..8).unwrap_or_default())
-}
-
-fn near_miss(account: &Account, key: &str, why: &str) -> Option<String> {
-    let id = key.split('|').next()?;
-    account.listed(id).map(|_| format!("`{id}` {why}"))
 }
