@@ -17,7 +17,7 @@ mod pulse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::config::EventKind;
@@ -281,7 +281,28 @@ pub struct Raised {
     pub channels: Vec<String>,
 }
 
+/// Whether a time that was put down is still to be waited for. What is further away than the `longest` wait that anybody asks for was put off
+/// while the clock ran ahead: it is due.
+pub fn is_awaited(at: Timestamp, now: Timestamp, longest: SignedDuration) -> bool {
+    at > now && at.duration_since(now) <= longest
+}
+
 /// What says nothing is not written: ten thousand records are read and written in one piece.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_longer_than_the_longest_wait() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        for (seconds, expected) in [(-1, false), (0, false), (1, true), (3_600, true), (3_601, false), (1_000_000_000, false)] {
+            let at = now + SignedDuration::from_secs(seconds);
+            assert_eq!(is_awaited(at, now, SignedDuration::from_hours(1)), expected, "{seconds}");
+        }
+    }
 }

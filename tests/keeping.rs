@@ -13,6 +13,7 @@ use std::process::Stdio;
 use certsyncd::clock::Clock;
 use certsyncd::report::Action;
 use certsyncd::store::KEEP;
+use certsyncd::sync::Scope;
 use fakecloud::pki::Leaf;
 use jiff::SignedDuration;
 use serde_json::Value;
@@ -224,4 +225,39 @@ async fn with_a_clock_hours_behind_a_valid_certificate_is_not_held_as_one_that_h
     world.clock.set(now + SignedDuration::from_hours(25));
     world.cloud.set_now(now + SignedDuration::from_hours(25));
     assert_eq!(live(&world.pass(&sync).await), tomorrow.sha256);
+}
+
+/// As on a host that starts with a clock that is days ahead, before anybody sets it right: what was put off then is not put off for days.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_clock_that_ran_ahead_put_off_is_not_waited_for() {
+    let mut world = World::start().await;
+    let now = Clock::system().now();
+    let ahead = now + SignedDuration::from_hours(24 * 10);
+    world.cloud.cds.add("cds-1", world.pki.issue(Leaf::new(["api.example.com"]).days(60)));
+    world.clock = Clock::manual(ahead);
+    world.cloud.set_now(ahead);
+    let tried = world.path("tried");
+    let reload = world.script("reload", &format!("echo once >> {}; exit 1", tried.display()));
+    let sync = world.sync(&format!(
+        "[[certificate]]\nname = \"api\"\nprovider = \"cds\"\nid = \"cds-1\"\ndeploy = [\"web\"]\n\
+         [deploy.web]\nkind = \"command\"\nreload = [\"{}\"]\nmin_gap = \"0s\"\n",
+        reload.display()
+    ));
+    // Fetches of the key, and tries of the server, in a pass by schedule at `time`.
+    let pass = |time| {
+        let (world, sync, tried) = (&world, &sync, &tried);
+        async move {
+            world.clock.set(time);
+            world.cloud.set_now(time);
+            world.cloud.clear_requests();
+            let before = std::fs::read_to_string(tried).unwrap_or_default().lines().count();
+            sync.pass(&Scope::default(), &world.stop, &|_| ()).await.unwrap();
+            let after = std::fs::read_to_string(tried).unwrap_or_default().lines().count();
+            (world.cloud.count("DescribeCACertificate"), after - before)
+        }
+    };
+    assert_eq!(pass(ahead).await, (1, 1));
+    assert_eq!(pass(ahead + SignedDuration::from_mins(10)).await, (0, 0), "both wait");
+    assert_eq!(pass(now).await, (1, 1), "the daily look and the next try are due");
+    assert_eq!(pass(now + SignedDuration::from_mins(10)).await, (0, 0), "both wait again");
 }

@@ -7,6 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
+use crate::ledger::is_awaited;
+
 /// What was rejected last, and when it may be tried again.
 #[derive(Default)]
 pub(crate) struct Rejections(Mutex<Option<Rejected>>);
@@ -23,8 +25,7 @@ impl Rejections {
     pub(crate) fn until(&self, credential: &Fingerprint, now: Timestamp) -> Option<Timestamp> {
         let rejected = self.lock();
         let rejected = rejected.as_ref().filter(|rejected| credential.0.starts_with(&rejected.fingerprint))?;
-        // a clock that was put back must not make the gap longer than any gap is
-        (now < rejected.until && rejected.until.duration_since(now) <= LONGEST_GAP).then_some(rejected.until)
+        is_awaited(rejected.until, now, LONGEST_GAP).then_some(rejected.until)
     }
 
     /// Remembers `credential`; the gap doubles each time the same one is rejected again.

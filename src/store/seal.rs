@@ -116,9 +116,9 @@ impl Watch {
 }
 
 impl Seal {
-    /// Whether the last change is so long ago that every later one will show.
+    /// Whether the last change is so far from now that every later one will show: long ago, or made while the clock ran ahead.
     pub fn is_settled(&self, now: Timestamp) -> bool {
-        now.duration_since(self.changed) >= SETTLED
+        now.duration_since(self.changed).abs() >= SETTLED
     }
 }
 
@@ -155,5 +155,22 @@ impl Notes {
         let mut mark = [0; 16];
         mark.iter_mut().zip(hash).for_each(|(kept, byte)| *kept = byte);
         Seal { mark, changed: self.changed }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_change_close_to_now_may_hide_another() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        for (millis, expected) in
+            [(-86_400_000, true), (-3_000, true), (-2_999, false), (0, false), (2_999, false), (3_000, true)]
+        {
+            let seal = Seal { mark: [0; 16], changed: now + SignedDuration::from_millis(millis) };
+            assert_eq!(seal.is_settled(now), expected, "{millis}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::certificate;
 use crate::config::{Certificate, Successor};
-use crate::ledger::{CertificateRecord, Hashes, Ledger, Mark, Open};
+use crate::ledger::{CertificateRecord, Hashes, Ledger, Mark, Open, is_awaited};
 use crate::report::{Action, CertificateReport, Failure};
 use crate::store::{Installed, Seal};
 
@@ -233,6 +233,12 @@ impl Done {
             None => (Action::Unchanged, None),
         }
     }
+}
+
+/// Whether the full check of a certificate is not due yet.
+pub(super) fn is_checked(record: &CertificateRecord, now: Timestamp) -> bool {
+    let longest = SignedDuration::from_secs(FULL_CHECK.0 + i64::from(FULL_CHECK.1));
+    record.full_check.is_some_and(|due| is_awaited(due, now, longest))
 }
 
 /// Whether what is live was not live yet when a pass last came to its end.

@@ -11,6 +11,7 @@ use crate::report::{Failure, SuccessorNote, Valid};
 use crate::store::Installed;
 
 use super::accounts::{Account, Holdings, seen};
+use super::done::is_checked;
 use super::offer::{fetch, key_file_hash};
 use super::plan::{self, Decision, Facts, Policy};
 use super::renewal::look_for_successor;
@@ -202,7 +203,7 @@ fn needs_fetch(case: &Case<'_>, finding: &Finding) -> bool {
         || finding.seen.is_none()
         || finding.seen != record.seen
         || !is_wanted(case.entry, &record.wanted)
-        || record.full_check.is_none_or(|due| due <= case.now)
+        || !is_checked(record, case.now)
         || record.key_file_hash != finding.key_file_hash
         || record.open.last_error.is_some()
         || case.live.is_some_and(|live| is_stand_in(live) || !missing(&live.bundle, demanded(case.entry).into_iter()).is_empty())

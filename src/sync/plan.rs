@@ -2,10 +2,10 @@
 //!
 //! Start at [`decide`]. It never fails: a certificate that must not go live is [`Decision::Refuse`]d or [`Decision::Hold`] back, with words.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::certificate::{self, Bundle};
-use crate::ledger::Rejection;
+use crate::ledger::{Rejection, is_awaited};
 use crate::report::{Failure, Fingerprint};
 
 /// What counts of a bundle when two are compared.
@@ -68,6 +68,14 @@ pub enum Decision {
     Refuse(Failure),
 }
 
+/// The longest gap before what a server refused is tried again.
+pub const LONGEST_GAP: SignedDuration = SignedDuration::from_hours(24);
+
+/// Whether a rejected certificate is not to be tried now.
+pub fn is_out(rejection: &Rejection, now: Timestamp) -> bool {
+    rejection.next_try.is_none_or(|at| is_awaited(at, now, LONGEST_GAP))
+}
+
 /// Decides what to do with `offered` while `installed` is live. `now` is the time that dates are judged by: where this host's clock is known
 /// to be wrong, the provider's (decision 25).
 pub fn decide(installed: Option<&Facts>, offered: &Facts, policy: &Policy<'_>, now: Timestamp) -> Decision {
@@ -79,7 +87,7 @@ pub fn decide(installed: Option<&Facts>, offered: &Facts, policy: &Policy<'_>, n
         return Decision::Unchanged;
     }
     if let Some(rejection) = policy.rejection.filter(|r| !policy.insist && r.fingerprint == offered.fingerprint)
-        && rejection.next_try.is_none_or(|at| at > now)
+        && is_out(rejection, now)
     {
         return Decision::Hold { why: format!("it was rejected: {}", rejection.why), until: rejection.next_try };
     }
@@ -220,9 +228,14 @@ mod tests {
         let never = rejection(None);
         let soon = rejection(Some("2026-11-22T01:00:00Z"));
         let due = rejection(Some("2026-11-21T23:00:00Z"));
-        for (rejection, insist, expected) in
-            [(&never, false, "hold"), (&never, true, "install"), (&soon, false, "hold"), (&due, false, "install")]
-        {
+        let set_by_a_clock_that_ran_ahead = rejection(Some("2026-11-24T00:00:00Z"));
+        for (rejection, insist, expected) in [
+            (&never, false, "hold"),
+            (&never, true, "install"),
+            (&soon, false, "hold"),
+            (&due, false, "install"),
+            (&set_by_a_clock_that_ran_ahead, false, "install"),
+        ] {
             let policy = Policy { rejection: Some(rejection), insist, ..Policy::default() };
             assert_eq!(word(&decide(Some(&current()), &later(), &policy, now())), expected, "{rejection:?} {insist}");
         }

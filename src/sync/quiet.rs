@@ -17,7 +17,7 @@ use crate::store::{Seal, Watch};
 
 use super::accounts::{Account, is_seen};
 use super::context::Context;
-use super::done::is_untold;
+use super::done::{is_checked, is_untold};
 use super::gather::{current_id, demanded, is_wanted};
 use super::successor::{self, Wish};
 use super::{Scope, Syncer};
@@ -151,7 +151,7 @@ fn is_settled(entry: &Certificate, record: &CertificateRecord, now: Timestamp) -
     let needs_reading = entry.key_file.is_some() || entry.outputs.iter().any(|output| output.format == Format::Pkcs12);
     let covers = |live: &Live| demanded(entry).into_iter().all(|name| covers(&live.names, name));
     record.live.as_ref().is_some_and(|live| record.fetched == Some(live.fingerprint) && covers(live))
-        && record.full_check.is_some_and(|due| due > now)
+        && is_checked(record, now)
         && record.open.held.is_none()
         && record.open.last_error.is_none()
         && record.open.drift.is_empty()

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::certificate::Bundle;
 use crate::config::{Successor, Trust};
+use crate::ledger::is_awaited;
 use crate::provider::Listed;
 use crate::report::SuccessorNote;
 use crate::store::Installed;
@@ -15,6 +16,7 @@ use crate::store::Installed;
 use super::accounts::{Holdings, seen};
 use super::gather::{Again, Case, Finding, Unfit, demanded, is_stand_in, missing, wanted_key, weigh};
 use super::offer::{DEFECT, NoOffer, Offer, fetch, key_file_hash};
+use super::plan::is_out;
 use super::successor::{self, Measure, Wish};
 
 /// Candidates fetched per entry and pass at most: each fetch moves a private key.
@@ -74,11 +76,12 @@ fn is_open(case: &Case<'_>, row: &Listed, context: &str) -> bool {
     let open = &case.record.open;
     let unfit = open.unfit.contains_key(&key)
         && open.unfit_until.get(&key).is_none_or(|starts| *starts > case.now)
-        && open.ask_again.get(&key).is_none_or(|at| *at > case.now && !case.ask_again && case.live.is_some());
+        && open
+            .ask_again
+            .get(&key)
+            .is_none_or(|at| is_awaited(*at, case.now, ASK_AGAIN) && !case.ask_again && case.live.is_some());
     let as_then = case.record.open.rejected_seen.get(&row.id).is_none_or(|then| *then == seen(row));
-    let rejected = |r: &crate::ledger::Rejection| {
-        r.id.as_deref() == Some(row.id.as_str()) && as_then && r.next_try.is_none_or(|at| at > case.now)
-    };
+    let rejected = |r: &crate::ledger::Rejection| r.id.as_deref() == Some(row.id.as_str()) && as_then && is_out(r, case.now);
     let former = case.record.former_ids.contains(&row.id);
     case.insist || (!unfit && !case.record.open.rejected.iter().any(rejected) && !former)
 }

@@ -13,6 +13,7 @@ use crate::alert::{Error, send_at};
 use crate::clock::Clock;
 use crate::config::Channel;
 use crate::failpoint;
+use crate::ledger::is_awaited;
 
 /// How long a process waits for another one's round before it leaves the events to it.
 const ROUND_WAIT: Duration = Duration::from_secs(5);
@@ -86,7 +87,9 @@ impl Outbox {
         let mut outcomes = Vec::new();
         let mut noes = 0;
         let now = clock.now();
-        let due = |entry: &'_ Entry| entry.owed.get(&channel.name).filter(|owed| is_due(owed, now)).cloned();
+        let due = |entry: &'_ Entry| {
+            entry.owed.get(&channel.name).filter(|owed| owed.next_try.is_some_and(|at| is_due(at, now))).cloned()
+        };
         let mut due: Vec<(&Entry, Owed)> = entries.iter().filter_map(|entry| Some((entry, due(entry)?))).collect();
         // what was not tried yet goes first: one event that the other side never takes must not hold back the rest for a day
         due.sort_by_key(|(entry, owed)| (owed.tries, entry.number));
@@ -228,13 +231,9 @@ impl Outbox {
     }
 }
 
-/// Whether a time to try again is further away than any pause: then the clock went back, and it is due.
-pub(super) fn is_too_far(at: Timestamp, now: Timestamp) -> bool {
-    at.duration_since(now) > SignedDuration::try_from(BACKOFF_MAX * 2).unwrap_or(SignedDuration::MAX)
-}
-
-fn is_due(owed: &Owed, now: Timestamp) -> bool {
-    owed.next_try.is_some_and(|at| at <= now || is_too_far(at, now))
+/// Whether it is time to try again.
+pub(super) fn is_due(at: Timestamp, now: Timestamp) -> bool {
+    !is_awaited(at, now, SignedDuration::try_from(BACKOFF_MAX * 2).unwrap_or(SignedDuration::MAX))
 }
 
 fn is_too_old(entry: &Entry, tries: u32, now: Timestamp) -> bool {

@@ -222,7 +222,7 @@ impl Outbox {
             let next = self.blocking(|outbox| outbox.next_due()).await.ok().flatten();
             let now = clock.now();
             let wait = match next {
-                Some(at) if at <= now || deliver::is_too_far(at, now) => return,
+                Some(at) if deliver::is_due(at, now) => return,
                 Some(at) => Duration::try_from(at.duration_since(now)).unwrap_or(LOOK).min(LOOK),
                 None => LOOK,
             };

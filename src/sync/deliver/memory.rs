@@ -6,6 +6,7 @@ use crate::config::Target;
 use crate::ledger::Rejection;
 use crate::report::{Failure, Fingerprint, Live, TargetAction, TargetReport};
 
+use super::super::plan::LONGEST_GAP;
 use super::Delivery;
 use super::words::quiet;
 
@@ -13,8 +14,6 @@ use super::words::quiet;
 const MAX_TRIES: u32 = 3;
 /// The gap before the second try of what failed; doubled from try to try.
 const FIRST_GAP: SignedDuration = SignedDuration::from_mins(30);
-/// The longest such gap.
-const LONGEST_GAP: SignedDuration = SignedDuration::from_hours(24);
 
 impl Delivery<'_> {
     pub(super) fn note_reloaded(&mut self, target: &Target, name: &str, live: &Live, verified: bool) {

@@ -6,8 +6,10 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{Certificate, Target};
+use crate::ledger::is_awaited;
 use crate::report::Served;
 
+use super::super::plan::LONGEST_GAP;
 use super::super::window;
 use super::verify::same_pair;
 use super::words::TIME;
@@ -72,7 +74,8 @@ impl Delivery<'_> {
         let Some(_why) = self.due(target) else { return Readiness::NotDue };
         let now = self.clock.now();
         let record = self.ledger.targets.get(&target.name);
-        if let Some(at) = record.and_then(|record| record.next_try).filter(|at| !self.by_hand && !self.force && *at > now) {
+        let next_try = record.and_then(|record| record.next_try).filter(|at| is_awaited(*at, now, LONGEST_GAP));
+        if let Some(at) = next_try.filter(|_| !self.by_hand && !self.force) {
             // A new certificate is a new reason; only what failed before waits for its gap.
             if !self.members(target).any(|entry| self.changes.contains_key(&entry.name)) {
                 return Readiness::Wait(format!("tried again after {}", at.strftime(TIME)));
