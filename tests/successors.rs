@@ -207,6 +207,7 @@ async fn another_id_that_the_account_does_not_have_is_told_in_every_pass() {
         let error = www(&report).error.as_ref().unwrap().to_string();
         assert!(error.contains("scs0000000000009"), "{error}");
     }
+    assert_eq!(scene.world.cloud.count("show"), 0, "a whole listing needs no second look");
     assert_eq!(www(&scene.pass().await).action, Action::Unchanged, "the right one again");
 }
 
@@ -348,6 +349,24 @@ async fn a_successor_that_has_started_and_will_not_do_moves_its_key_once_more() 
     scene.world.cloud.clear_requests();
     assert!(www(&scene.pass().await).near_misses.join("").contains("is self-signed"));
     assert_eq!(scene.world.cloud.count("export"), 0, "it is known by now");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_of_candidates_lasts_as_long_as_they_are_listed() {
+    let scene = Scene::new("", true).await;
+    scene.add(NEW, scene.world.pki.issue(Leaf::new(NAMES).days(80).self_signed()));
+    scene.pass().await;
+    // A pass without a listing says nothing of who is in the account.
+    scene.world.cloud.huawei.withdraw("scm:cert:list");
+    scene.pass().await;
+    scene.world.cloud.huawei.grant("scm:cert:list");
+    scene.world.cloud.clear_requests();
+    assert!(www(&scene.pass().await).near_misses.join("").contains("is self-signed"));
+    let asked = scene.world.cloud.requests();
+    assert!(!asked.iter().any(|seen| seen.id.as_deref() == Some(NEW)), "{asked:?}");
+    scene.world.cloud.huawei.remove(NEW);
+    assert_eq!(www(&scene.pass().await).near_misses.len(), 0);
+    assert!(scene.open() == Open::default(), "{:?}", scene.open());
 }
 
 #[tokio::test(flavor = "multi_thread")]
