@@ -287,7 +287,10 @@ async fn a_renewal_that_the_provider_does_not_send_is_asked_for_again() {
         (|scene| scene.world.cloud.huawei.withdraw("scm:cert:export"), |scene| scene.world.cloud.huawei.grant("scm:cert:export"));
     let garbage = |scene: &Scene| scene.world.cloud.fault(Fault::new(Match::operation("export").id(NEW), What::Garbage));
     let (confuse, calm): (Do, Do) = (garbage, |scene| scene.world.cloud.clear_faults());
-    for (what, fail, mend) in [("a permission is missing", deny, grant), ("an answer that is none", confuse, calm)] {
+    for (what, words, fail, mend) in [
+        ("a permission is missing", "(grant `scm:cert:export` to", deny, grant),
+        ("an answer that is none", "not the API's JSON", confuse, calm),
+    ] {
         let mut scene = Scene::new("", true).await;
         let new = scene.issue(80);
         scene.add(NEW, new.clone());
@@ -295,7 +298,8 @@ async fn a_renewal_that_the_provider_does_not_send_is_asked_for_again() {
         let report = scene.scheduled().await;
         assert_eq!(sha256(&report), scene.old.sha256, "{what}");
         let misses = www(&report).near_misses.join("; ");
-        assert!(misses.contains(NEW) && misses.contains("failed to export"), "{what}: {misses}");
+        let is_told = misses.starts_with(&format!("`{NEW}` was not sent: failed to export")) && misses.contains(words);
+        assert!(is_told, "{what}: {misses}");
         // Not in each pass, and the words stay.
         scene.world.cloud.clear_requests();
         let again = scene.scheduled().await;

@@ -10,7 +10,7 @@ use crate::certificate::Bundle;
 use crate::config::{Successor, Trust};
 use crate::ledger::is_awaited;
 use crate::provider::Listed;
-use crate::report::SuccessorNote;
+use crate::report::{Failure, SuccessorNote};
 use crate::store::Installed;
 
 use super::accounts::{Holdings, seen};
@@ -113,9 +113,9 @@ async fn choose(
             }
             Err(NoOffer::Unsent(failure)) => {
                 let again = case.now.checked_add(ASK_AGAIN).ok().map(Again::Asked);
-                unfit(finding, row, context, &failure.to_string(), again);
+                unfit(finding, row, context, &format!("was not sent: {}", in_full(&failure)), again);
             }
-            Err(NoOffer::Refused(failure)) => unfit(finding, row, context, &failure.to_string(), None),
+            Err(NoOffer::Refused(failure)) => unfit(finding, row, context, &format!("will not do: {}", in_full(&failure)), None),
             Ok(offer) => {
                 if case.live.is_some_and(|live| live.bundle.fingerprint() == offer.bundle.fingerprint()) {
                     // It is live already, only its id was forgotten with a lost ledger.
@@ -158,6 +158,11 @@ fn unfit(finding: &mut Finding, row: &Listed, context: &str, why: &str, again: O
     unsay(finding, row);
     finding.near_misses.push(format!("`{}` {why}", row.id));
     finding.unfit.push(Unfit { key: unfit_key(row, context), why: why.to_owned(), again });
+}
+
+/// With what mends it.
+fn in_full(failure: &Failure) -> String {
+    failure.hint.iter().fold(failure.to_string(), |words, hint| format!("{words} ({hint})"))
 }
 
 /// Words of an earlier look at the same one are over.
