@@ -329,6 +329,20 @@ async fn a_renewal_that_the_provider_does_not_send_is_asked_for_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_a_passing_trouble_held_up_is_taken_by_the_next_pass() {
+    let scene = Scene::new("", true).await;
+    let new = scene.issue(80);
+    scene.add(NEW, new.clone());
+    scene.world.cloud.fault(Fault::new(Match::operation("export").id(NEW), What::Cut(0)));
+    let report = scene.scheduled().await;
+    assert_eq!((www(&report).action, sha256(&report)), (Action::Unchanged, scene.old.sha256.clone()));
+    assert!(www(&report).notes.join("").contains(&format!("failed to fetch candidate `{NEW}`")), "{:?}", www(&report).notes);
+    assert!(scene.open() == Open::default(), "{:?}", scene.open());
+    scene.world.cloud.clear_faults();
+    assert_eq!(sha256(&scene.scheduled().await), new.sha256);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_nothing_is_live_yet_each_pass_asks_again() {
     let world = World::start().await;
     let issued = world.pki.issue(Leaf::new(NAMES));
