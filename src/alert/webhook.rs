@@ -296,9 +296,9 @@ impl Secrets {
 
     fn keep(&mut self, part: &str) {
         if part.len() >= TOKEN_MIN {
-            self.0.push(Zeroizing::new(part.to_owned()));
             // the longest first: a path before the parts of it
-            self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+            let place = self.0.partition_point(|secret| secret.len() >= part.len());
+            self.0.insert(place, Zeroizing::new(part.to_owned()));
         }
     }
 

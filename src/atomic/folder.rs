@@ -137,7 +137,7 @@ fn names(path: &Path, is_wanted: impl Fn(&DirEntry) -> bool) -> Result<Vec<Strin
             names.extend(entry.file_name().into_string().ok());
         }
     }
-    names.sort();
+    names.sort_unstable();
     Ok(names)
 }
 

@@ -73,7 +73,7 @@ async fn ask(settings: &Settings) -> u8 {
 
 pub(super) fn polkit_rule(settings: &Settings, user: &str) -> u8 {
     let mut units: Vec<String> = settings.targets.values().filter_map(|target| target.unit.clone()).collect();
-    units.sort();
+    units.sort_unstable();
     units.dedup();
     if units.is_empty() {
         print::line("error: no target of the inventory is reloaded by systemctl, so there is nothing to permit");

@@ -142,7 +142,7 @@ impl<'d> Reader<'d> {
                 value: Value { at: At::key(&at, key.get_ref()), node, sink: value.sink },
             })
             .collect();
-        named.sort_by_key(|named| named.name_span.start);
+        named.sort_unstable_by_key(|named| named.name_span.start);
         named
     }
 

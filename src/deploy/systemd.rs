@@ -175,7 +175,7 @@ fn is_systemctl(argv: &[String]) -> bool {
 /// The text of `/etc/polkit-1/rules.d/50-certsyncd.rules`; see `polkit(8)` and the actions of `org.freedesktop.systemd1`.
 pub fn polkit_rule(units: &[String], user: &str) -> String {
     let mut units: Vec<_> = units.iter().map(|unit| with_suffix(unit)).collect();
-    units.sort();
+    units.sort_unstable();
     units.dedup();
     let list: Vec<_> = units.iter().map(|unit| quoted(unit)).collect();
     format!(

@@ -106,7 +106,7 @@ impl Store {
             .into_iter()
             .filter_map(|generation| sequence(&generation).map(|number| (number, generation)))
             .collect();
-        generations.sort();
+        generations.sort_unstable();
         Ok(generations.into_iter().map(|(_, generation)| generation).collect())
     }
 

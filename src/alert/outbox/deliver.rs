@@ -92,7 +92,7 @@ impl Outbox {
         };
         let mut due: Vec<(&Entry, Owed)> = entries.iter().filter_map(|entry| Some((entry, due(entry)?))).collect();
         // what was not tried yet goes first: one event that the other side never takes must not hold back the rest for a day
-        due.sort_by_key(|(entry, owed)| (owed.tries, entry.number));
+        due.sort_unstable_by_key(|(entry, owed)| (owed.tries, entry.number));
         let mut due = due.into_iter();
         while let Some((entry, owed)) = due.next() {
             if shutdown.is_cancelled() {

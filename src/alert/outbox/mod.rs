@@ -233,7 +233,7 @@ impl Outbox {
     /// The last outcomes, newest first.
     pub fn history(&self, last: usize) -> Vec<Outcome> {
         let mut history = files::history(&self.folder);
-        history.sort_by_key(|outcome| std::cmp::Reverse((outcome.at, outcome.number)));
+        history.sort_unstable_by_key(|outcome| std::cmp::Reverse((outcome.at, outcome.number)));
         history.truncate(last);
         history
     }
@@ -283,7 +283,7 @@ impl Outbox {
         if excess == 0 {
             return Ok(Vec::new());
         }
-        entries.sort_by_key(|entry| (entry.event.severity, entry.number));
+        entries.sort_unstable_by_key(|entry| (entry.event.severity, entry.number));
         let mut outcomes = Vec::new();
         for entry in entries.into_iter().take(excess) {
             files::remove(&self.folder, entry.number)?;

@@ -232,7 +232,7 @@ impl<'a> Judge<'a> {
             let on = self.verdict.raised.range::<str, _>((Bound::Included(start.as_str()), Bound::Unbounded));
             keys.extend(on.map(|(key, _)| key).take_while(|key| key.starts_with(&start)).cloned());
         }
-        keys.sort();
+        keys.sort_unstable();
         keys
     }
 

@@ -91,7 +91,7 @@ fn canonical_headers(request: &Unsigned<'_>, added: &[(&'static str, String)]) -
     let all = request.headers.iter().chain(added);
     let mut headers: Vec<(String, &str)> = all.map(|(name, value)| (name.to_ascii_lowercase(), value.trim())).collect();
     headers.push(("host".to_owned(), request.host));
-    headers.sort();
+    headers.sort_unstable();
     let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
     let lines = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
     (names.join(";"), lines)

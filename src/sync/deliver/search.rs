@@ -218,8 +218,8 @@ impl Delivery<'_> {
                 target.name
             );
         }
-        found.guilty.sort();
-        found.untried.sort();
+        found.guilty.sort_unstable();
+        found.untried.sort_unstable();
         Found::Here(found)
     }
 }
