@@ -63,7 +63,7 @@ async fn a_password_becomes_one_token_for_all() {
     assert_eq!(wish["auth"]["scope"]["project"]["name"], "cn-north-4");
     assert!(asked[1..].iter().all(|asked| asked.header("x-auth-token") == "token-0" && asked.header("authorization").is_empty()));
     let calls = client.take_calls();
-    assert_eq!((calls[&("token".to_owned(), "ok".to_owned())], calls[&("export".to_owned(), "ok".to_owned())]), (1, 8));
+    assert_eq!((calls[&("token", "ok")], calls[&("export", "ok")]), (1, 8));
 }
 
 #[tokio::test]

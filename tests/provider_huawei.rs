@@ -202,7 +202,7 @@ async fn every_documented_error() {
         assert!(failure.causes[0].starts_with(&format!("failed to export certificate `{ID}`{tries}")), "{}", failure.causes[0]);
         assert_eq!(failure.causes[1], format!("server said {status}: `{code}` the vendor's words"), "{code}");
         let calls = client.take_calls();
-        assert_eq!(calls[&("export".to_owned(), kind.to_owned())], requests as u64);
+        assert_eq!(calls[&("export", kind)], requests as u64);
         assert!(client.take_calls().is_empty());
     }
 }

@@ -46,8 +46,8 @@ async fn retries_with_a_fresh_signature_each_time_also_within_one_second() {
     let of = |name: &str| server.asked().iter().map(|asked| asked.header(name).to_owned()).collect::<BTreeSet<_>>();
     assert_eq!((of("x-sdk-date").len(), of("authorization").len()), (4, 4));
     let calls = client.take_calls();
-    assert_eq!(calls[&("export".to_owned(), "server".to_owned())], 2);
-    assert_eq!(calls[&("export".to_owned(), "ok".to_owned())], 2);
+    assert_eq!(calls[&("export", "server")], 2);
+    assert_eq!(calls[&("export", "ok")], 2);
 }
 
 #[tokio::test]

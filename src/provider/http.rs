@@ -156,9 +156,8 @@ impl Http {
         self.clock.now()
     }
 
-    pub(crate) fn take_calls(&self) -> BTreeMap<(String, String), u64> {
-        let calls = std::mem::take(&mut *lock(&self.calls));
-        calls.into_iter().map(|((operation, outcome), count)| ((operation.to_owned(), outcome.to_owned()), count)).collect()
+    pub(crate) fn take_calls(&self) -> BTreeMap<(&'static str, &'static str), u64> {
+        std::mem::take(&mut *lock(&self.calls))
     }
 
     /// Tries that ended, well or not, since the start.

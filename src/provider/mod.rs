@@ -214,7 +214,7 @@ impl Client {
     }
 
     /// Requests made since the last time this was asked, by operation and outcome (`ok` or [`Error::kind`]).
-    pub fn take_calls(&self) -> BTreeMap<(String, String), u64> {
+    pub fn take_calls(&self) -> BTreeMap<(&'static str, &'static str), u64> {
         self.0.http.take_calls()
     }
 

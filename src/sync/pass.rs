@@ -63,7 +63,7 @@ impl Syncer {
         delivery.force = scope.force;
         delivery.by_hand = scope.by_hand;
         let changes = found.values_mut().filter_map(|done| done.change()).map(|change| (change.entry.name.clone(), change));
-        delivery.changes = changes.collect();
+        delivery.changes.extend(changes);
         let looked_at = found.values().map(|done| &*done.entry).chain(quiet::entries(&self.settings, &quiet));
         delivery.entries = looked_at.map(|entry| (entry.name.as_str(), entry)).collect();
         for done in found.values() {
@@ -211,7 +211,7 @@ impl Syncer {
         let mut all = BTreeMap::new();
         for (name, client) in &self.clients {
             for ((operation, outcome), count) in client.take_calls() {
-                all.insert((name.clone(), operation, outcome), count);
+                all.insert((name.clone(), operation.to_owned(), outcome.to_owned()), count);
             }
         }
         (all.values().sum(), all)
