@@ -25,6 +25,8 @@ pub(super) struct Context<'c> {
 pub(super) struct Inventory<'c> {
     context: &'c Context<'c>,
     seen: Seen,
+    /// Entries before those that are read here.
+    before: usize,
     /// Entries up to here, right or wrong.
     read: usize,
     certificates: Vec<Certificate>,
@@ -41,7 +43,7 @@ struct Seen {
 impl<'c> Inventory<'c> {
     /// Empty, with room for so many; `before` it come entries that are read elsewhere.
     pub(super) fn new(context: &'c Context<'c>, before: usize, room: usize) -> Inventory<'c> {
-        Inventory { context, seen: Seen::default(), read: before, certificates: Vec::with_capacity(room) }
+        Inventory { context, seen: Seen::default(), before, read: before, certificates: Vec::with_capacity(room) }
     }
 
     /// Takes in every entry of a document.
@@ -59,8 +61,11 @@ impl<'c> Inventory<'c> {
         self.certificates.extend(readers.iter().filter_map(|reader| certificate(reader, self.context, seen)));
     }
 
-    /// Takes in what comes next in the file; `false`: both have something that no two entries may share.
+    /// Takes in what comes next in the file; `false`: it does not follow by its number, or both have something that no two entries may share.
     pub(super) fn join(&mut self, mut next: Inventory<'c>) -> bool {
+        if next.before != self.read {
+            return false;
+        }
         self.read = next.read;
         self.certificates.append(&mut next.certificates);
         // The smaller goes into the larger.

@@ -110,6 +110,15 @@ fn what_is_read_side_by_side_is_one_inventory() {
 
 /// Whatever else there is in a file that is read in one; each of these is for a reason of its own.
 #[test]
+fn where_heads_are_indented_the_numbers_of_entries_are_those_of_the_file() {
+    // A head that no cut is made at: the entries after it are one more than the cuts count.
+    let indented = format!("{}  {}", entry("a"), entry("b"));
+    // The last has something to be told by its number.
+    let text = format!("{BASE}{indented}{}{}{}", entries(40), entry("c"), output("/etc/c.p12"));
+    assert!(!is_read_in_batches(&text, 0));
+}
+
+#[test]
 fn no_cut_goes_through_a_text_nor_parts_what_belongs_together() {
     let (a, b) = (entry("a"), entry("b"));
     let holding = |quotes: &str, held: &str| format!("{BASE}{}{b}", template(&format!("{quotes}\n{held}{quotes}")));
