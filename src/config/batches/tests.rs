@@ -108,7 +108,6 @@ fn what_is_read_side_by_side_is_one_inventory() {
     assert!(is_read_in_batches(&format!("{BASE}{first}{warned}"), 0));
 }
 
-/// Whatever else there is in a file that is read in one; each of these is for a reason of its own.
 #[test]
 fn where_heads_are_indented_the_numbers_of_entries_are_those_of_the_file() {
     // A head that no cut is made at: the entries after it are one more than the cuts count.
@@ -118,6 +117,7 @@ fn where_heads_are_indented_the_numbers_of_entries_are_those_of_the_file() {
     assert!(!is_read_in_batches(&text, 0));
 }
 
+/// Whatever else there is in a file that is read in one; each of these is for a reason of its own.
 #[test]
 fn no_cut_goes_through_a_text_nor_parts_what_belongs_together() {
     let (a, b) = (entry("a"), entry("b"));
