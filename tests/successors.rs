@@ -329,6 +329,23 @@ async fn a_renewal_that_the_provider_does_not_send_is_asked_for_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn those_that_are_never_sent_do_not_stand_in_the_way_of_others() {
+    let world = World::start().await;
+    let good = world.pki.issue(Leaf::new(NAMES).days(40));
+    world.cloud.huawei.add(OLD, good.clone());
+    for number in 2..5 {
+        let id = format!("scs{number:013}");
+        world.cloud.huawei.add(id.as_str(), world.pki.issue(Leaf::new(NAMES).days(40 + number)));
+        let refusal = What::Error { status: 400, code: "SCM.0010".into(), message: "not in this status".into() };
+        world.cloud.fault(Fault::new(Match::operation("export").id(id), refusal));
+    }
+    let sync = world.sync_trusting("[[certificate]]\nname = \"www\"\nprovider = \"scm\"\ndomain = \"www.example.com\"\n");
+    let first = world.pass(&sync).await;
+    assert_eq!(www(&first).action, Action::Failed, "three are asked for at most");
+    assert_eq!(sha256(&world.pass(&sync).await), good.sha256);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_that_a_passing_trouble_held_up_is_taken_by_the_next_pass() {
     let scene = Scene::new("", true).await;
     let new = scene.issue(80);

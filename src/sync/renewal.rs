@@ -55,7 +55,11 @@ pub(super) async fn look_for_successor(
     }
     let context = context(case, &names);
     recall_unfit(case, &candidates, &context, finding);
-    let open: Vec<&Listed> = candidates.into_iter().filter(|row| is_open(case, row, &context)).collect();
+    let open = candidates.into_iter().filter(|row| is_open(case, row, &context));
+    // Those that were not sent before come last: three that never are must not stand in the way of a fourth.
+    let was_unsent = |row: &&Listed| case.record.open.ask_again.contains_key(&unfit_key(row, &context));
+    let (again, mut open): (Vec<&Listed>, Vec<&Listed>) = open.partition(was_unsent);
+    open.extend(again);
     choose(case, &open, &names, &context, finding).await
 }
 
